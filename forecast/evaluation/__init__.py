@@ -1,0 +1,1 @@
+"""Backtests, metrics, calibration and the comparison of two forecasters."""

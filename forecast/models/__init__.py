@@ -1,0 +1,1 @@
+"""Networks and baselines, the forecaster around them, and the folder they are saved to."""

@@ -1,0 +1,1 @@
+"""Series in, series out: frequencies, panels, readers and forecasts."""

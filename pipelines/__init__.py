@@ -1,0 +1,1 @@
+"""From a recipe to a champion: load, check, train, track, register, promote."""
