@@ -1,10 +1,10 @@
 """The command `forecast`: finds its sub-commands by entry point and imports each only when it is used."""
 
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -12,20 +12,21 @@ from forecast.errors import ForecastError
 
 GROUP = "forecast.commands"
 
+_OWN_PACKAGES = {"forecast", "pipelines", "service"}
+_INSTALL_HINT = 'install the extras with: pip install "forecast[pipelines,service]"'
+
 
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _command(point: EntryPoint) -> click.Command:
+def _command(point: EntryPoint) -> Any:
     """The sub-command of an entry point, which names a function or a typer application."""
     target: Any = point.load()
-    if isinstance(target, typer.Typer):
-        command: click.Command = typer.main.get_command(target)
-    else:
-        single = typer.Typer(add_completion=False)
-        single.command(point.name)(target)
-        command = typer.main.get_command(single)
+    if not isinstance(target, typer.Typer):
+        function, target = target, typer.Typer(add_completion=False)
+        target.command(point.name)(function)
+    command = typer.main.get_command(target)
     command.name = point.name
     return command
 
@@ -33,10 +34,10 @@ def _command(point: EntryPoint) -> click.Command:
 class CommandGroup(TyperGroup):
     """The sub-commands that the installed packages contribute, in alphabetical order."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return sorted(_entry_points())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         point = _entry_points().get(cmd_name)
         return _command(point) if point else None
 
@@ -44,7 +45,7 @@ class CommandGroup(TyperGroup):
 app = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from forecast import __version__
 
@@ -54,15 +55,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     """Train, track, retrain and serve time-series forecasters."""
 
 
 def main() -> None:
-    """Run the command line: users' mistakes end in one line on stderr and the error's exit code."""
+    """Run the command line: an error raised on purpose ends in one line on stderr and its exit code."""
     try:
         app()
     except ForecastError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] in _OWN_PACKAGES:
+            raise
+        print(f"error: this command needs the package {error.name}; {_INSTALL_HINT}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
