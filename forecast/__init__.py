@@ -27,7 +27,7 @@ _HOMES = {
     "save": "forecast.models.artifact",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022  (sorted: classes, then functions)
+__all__ = [
     "Backtest",
     "Forecast",
     "Forecaster",

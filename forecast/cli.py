@@ -42,7 +42,9 @@ class CommandGroup(TyperGroup):
         return _command(point) if point else None
 
 
-app = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=CommandGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 def _print_version(wanted: bool) -> None:

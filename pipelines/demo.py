@@ -100,7 +100,9 @@ def _announced_address(service: subprocess.Popen[str]) -> str:
     for line in service.stdout:
         if "http://" in line:
             return line[line.index("http://") :].strip()
-    raise ForecastError(f"the service ended with exit code {service.wait()} before it listened; see its message above")
+    raise ForecastError(
+        f"the service ended with exit code {service.wait()} before it listened; see its message above"
+    )
 
 
 def _wait_until_ready(url: str, service: subprocess.Popen[str]) -> None:
@@ -136,7 +138,9 @@ def _post(url: str, body: bytes) -> Json:
             answer: Json = json.load(response)
             return answer
     except HTTPError as error:
-        raise ForecastError(f"the service answered {error.code}: {error.read(2000).decode(errors='replace')}") from error
+        raise ForecastError(
+            f"the service answered {error.code}: {error.read(2000).decode(errors='replace')}"
+        ) from error
 
 
 def _print_comparison(result: Json) -> None:
@@ -192,7 +196,7 @@ def _print_plot(answer: Json) -> None:
     for side in ("lo-80", "hi-80"):
         plotext.scatter(future, forecast[side], label=side, marker="·" if side == "lo-80" else "˙")
     plotext.xticks(range(0, len(history) + 12, 12), ["1957", "1958", "1959", "1960", "1961"])
-    print(plotext.build())
+    print(plotext.uncolorize(plotext.build()))
 
 
 def _print_next_steps(result: Json, request: Path) -> None:
