@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder of everything that forecast keeps: `FORECAST_HOME`, else the user's data folder. Absolute."""
+    """The absolute folder of everything that is kept: `FORECAST_HOME`, else the user's data folder."""
     if configured := os.environ.get("FORECAST_HOME"):
         return Path(configured).expanduser().resolve()
     import platformdirs
