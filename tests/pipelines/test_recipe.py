@@ -1,0 +1,117 @@
+"""Recipes: what they may say, what they refuse, and where they are looked up."""
+
+from pathlib import Path
+
+import pytest
+
+from forecast.errors import NotFoundError, SpecError
+from pipelines import recipe as recipes
+
+MINIMAL = 'name = "shop_sales"\nhorizon = 14\n'
+
+FULL = """
+name = "shop_sales"
+freq = "D"
+horizon = 14
+season_length = 7
+levels = [80, 95]
+candidates = ["lstm", "gru", "transformer"]
+[data]
+path = "sales.parquet"
+columns = {unique_id = "shop", ds = "day", y = "units"}
+[backtest]
+num_windows = 4
+stride = 14
+[gate]
+metric = "wql"
+margin = 0.0
+must_beat = ["naive", "seasonal_naive", "drift"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FORECAST_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["air_passengers", "sensors", "stocks"])
+def test_every_built_in_recipe_loads(name: str) -> None:
+    assert name in recipes.builtin_names()
+    assert recipes.load(name).name == name
+
+
+def test_a_full_recipe_is_read_as_written() -> None:
+    recipe = recipes.parse(FULL, origin="here")
+    assert recipe.season_length == 7
+    assert recipe.data.columns == {"unique_id": "shop", "ds": "day", "y": "units"}
+    assert recipe.all_candidates == ("lstm", "gru", "transformer", "naive", "seasonal_naive", "drift")
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    recipe = recipes.parse(MINIMAL, origin="here")
+    assert (recipe.stride, recipe.backtest.num_windows, recipe.gate.metric) == (14, 4, "wql")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "horizont = 3", r"unknown key 'horizont' \(did you mean 'horizon'\?\)"),
+        (MINIMAL + "[gate]\nmetrik = 'wql'", r"unknown key 'gate.metrik' \(did you mean 'metric'\?\)"),
+        (MINIMAL + "[data]\ngird = '5min'", r"unknown key 'data.gird' \(did you mean 'grid'\?\)"),
+        (MINIMAL + "[gate]\nmust_beat = ['naiv']", r"'naiv' is no baseline \(did you mean 'naive'\?\)"),
+        (
+            MINIMAL + "levels = [80, 100]",
+            "a level is a percentage between 0 and 100, such as 80, and not 100",
+        ),
+        (MINIMAL + "candidates = []", "name at least one candidate"),
+        (MINIMAL + "candidates = ['gru', 'gru']", "each candidate is named once"),
+        (MINIMAL + "[data]\npath = 'a.csv'\ndataset = 'b'", "data: set `path` or `dataset`, not both"),
+        (MINIMAL + "[data]\nduplicates = 'maen'", "data.duplicates: .*'mean'.* and got 'maen'"),
+        ('name = "a"\nhorizon = 0', "horizon: .*greater than or equal to 1, and got 0"),
+        ('name = "a"', "the key 'horizon' is missing; add it"),
+        ("name = ", "the recipe x.toml is not valid TOML"),
+    ],
+)
+def test_a_bad_recipe_is_refused_in_words(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        recipes.parse(text, origin="the recipe x.toml")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a@b", "a:b", "a b", "", "-a", "..", "é", "a" * 101])
+def test_a_name_that_no_request_could_spell_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="cannot be used"):
+        recipes.parse(f'name = "{name}"\nhorizon = 1', origin="here")
+
+
+def test_a_recipe_in_the_home_folder_goes_before_a_built_in_one(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "recipes"
+    folder.mkdir(parents=True)
+    (folder / "stocks.toml").write_text('name = "stocks"\nhorizon = 3\n[data]\npath = "prices.csv"')
+    recipe = recipes.load("stocks")
+    assert recipe.horizon == 3
+    assert recipe.data.path == str(folder / "prices.csv")
+
+
+def test_a_relative_data_path_is_relative_to_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "sales.toml").write_text(MINIMAL + '[data]\npath = "../sales.csv"')
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load("shop/sales.toml").data.path == str(tmp_path / "sales.csv")
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        NotFoundError, match=r"no recipe 'stoks' \(did you mean 'stocks'\?\); there are air_passengers"
+    ):
+        recipes.load("stoks")
+    with pytest.raises(NotFoundError, match=r"there is no recipe file 'here\.toml'"):
+        recipes.load("here.toml")
+
+
+def test_the_digest_follows_what_decides_the_model_and_not_where_the_data_lies(tmp_path: Path) -> None:
+    recipe = recipes.parse(FULL, origin="here")
+    assert recipes.with_data(recipe, path=tmp_path / "moved.parquet").digest() == recipe.digest()
+    assert recipe.model_copy(update={"horizon": 7}).digest() != recipe.digest()
