@@ -1,0 +1,85 @@
+"""Forecasts that need no training: last value, last season, straight line.
+
+B windows, L context_length, H horizon, Q quantile levels
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.errors import SpecError
+from forecast.windows.batch import ContextBatch
+
+
+def naive(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:
+    """The last observed value, (B, H); rows of `context` (B, L) may hold NaN."""
+    return np.repeat(_last_observed(context)[:, None], horizon, axis=1)
+
+
+def seasonal_naive(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:
+    """The value of the same phase one season before, (B, H).
+
+    A phase that is missing in the last season takes the newest season that has it; one that was never
+    observed takes the last observed value.
+    """
+    num_windows, length = context.shape
+    seasons = -(-length // season_length)
+    padded = np.full((num_windows, seasons * season_length), np.nan)
+    padded[:, padded.shape[1] - length :] = context
+    by_phase = padded.reshape(num_windows, seasons, season_length).transpose(0, 2, 1)
+    last_season = _last_observed(by_phase.reshape(-1, seasons)).reshape(num_windows, season_length)
+    filled = np.where(np.isfinite(last_season), last_season, _last_observed(context)[:, None])
+    return filled[:, np.arange(horizon) % season_length]
+
+
+def drift(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:
+    """The line through the first and the last observed value, continued, (B, H).
+
+    Source: Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", section 5.2, over the context
+    instead of the whole history.
+    """
+    rows = np.arange(len(context))
+    observed = np.isfinite(context)
+    first = observed.argmax(axis=1)
+    last = context.shape[1] - 1 - observed[:, ::-1].argmax(axis=1)
+    slope = (context[rows, last] - context[rows, first]) / np.maximum(last - first, 1)
+    steps = np.arange(1, horizon + 1) + (context.shape[1] - 1 - last)[:, None]
+    return context[rows, last][:, None] + slope[:, None] * steps
+
+
+def _last_observed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Last value of each row that is not NaN, (B,); NaN for a row without any."""
+    last = values.shape[1] - 1 - np.isfinite(values)[:, ::-1].argmax(axis=1)
+    return values[np.arange(len(values)), last]
+
+
+BASELINES: dict[str, Callable[[NDArray[np.float64], int, int], NDArray[np.float64]]] = {
+    "naive": naive,
+    "seasonal_naive": seasonal_naive,
+    "drift": drift,
+}
+
+
+class BaselineBackend:
+    """A baseline in the place of a network: a point forecast, whose width comes from calibration."""
+
+    def __init__(self, name: str, *, horizon: int, season_length: int, num_quantiles: int) -> None:
+        if name not in BASELINES:
+            raise SpecError(f"no baseline is called {name!r}; there are: {', '.join(BASELINES)}")
+        self.name = name
+        self.horizon = horizon
+        self.season_length = season_length
+        self.num_quantiles = num_quantiles
+
+    def __call__(self, batch: ContextBatch) -> NDArray[np.float32]:
+        context = batch.context.astype(np.float64)
+        points = BASELINES[self.name](context, self.horizon, self.season_length)
+        return np.repeat(points[:, :, None], self.num_quantiles, axis=2).astype(np.float32)
+
+    def tensors(self) -> dict[str, NDArray]:
+        return {}
+
+    def export_onnx(self, path: Path) -> bool:
+        return False

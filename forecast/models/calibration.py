@@ -1,0 +1,148 @@
+"""Calibration: what the conformal scores of a held-out block add to a model's quantiles.
+
+B windows, L context_length, H horizon, Q quantile levels
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.errors import ArtifactError, LevelError
+from forecast.windows.batch import ContextBatch
+
+FEW_WINDOWS = 100
+"""Below this many calibration windows the table is smoothed and its tails are parametric."""
+
+MIN_STEPS = 64
+"""The in-context scale looks back at least this many steps, or three seasons if that is more."""
+
+FLOOR = 1e-9
+"""Smallest in-context scale relative to the level: below it float64 holds no difference worth the name."""
+
+
+def median_index(quantile_levels: tuple[float, ...]) -> int:
+    """Where the 0.5 quantile stands; LevelError when the grid has none."""
+    if 0.5 not in quantile_levels:
+        raise LevelError(f"the quantile levels {quantile_levels} lack 0.5, the median; add it")
+    return quantile_levels.index(0.5)
+
+
+def context_scale(batch: ContextBatch, season_length: int) -> NDArray[np.float64]:
+    """How much each series moves, (B,) in its units: the yardstick of calibration.
+
+    The mean of two absolute differences, from one step to the next and from one season to the next, over the
+    last three seasons (at least 64 steps) of the context. Missing values drop out; the result is never below
+    1e-9 of the level, so that a constant series has a scale too.
+
+    Source: the denominator of the mean absolute scaled error (Hyndman & Koehler, "Another look at measures of
+    forecast accuracy", 2006), taken over the context instead of the whole history, and with both lags because
+    the error of a seasonal forecast follows one and that of a last-value forecast the other.
+    """
+    recent = batch.context[:, -max(3 * season_length, MIN_STEPS) :].astype(np.float64)
+    lags = {1, season_length}
+    steps = np.stack([_mean_difference(recent, lag) for lag in sorted(lags)])  # (1 or 2, B)
+    found = np.isfinite(steps)
+    mean = np.where(found, steps, 0.0).sum(axis=0) / np.maximum(found.sum(axis=0), 1)
+    return np.maximum(mean, np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny))
+
+
+def _mean_difference(values: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
+    """Mean absolute difference at `lag`, (B,); NaN where no pair is observed."""
+    if values.shape[1] <= lag:
+        return np.full(len(values), np.nan)
+    difference = np.abs(values[:, lag:] - values[:, :-lag])
+    observed = np.isfinite(difference)
+    total = np.where(observed, difference, 0.0).sum(axis=1)
+    count = observed.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibration:
+    """Corrections per step ahead and quantile level, in units of the in-context scale."""
+
+    quantile_levels: tuple[float, ...]
+    """Ascending levels in (0, 1), with 0.5 among them."""
+
+    corrections: NDArray[np.float32]
+    """(H, Q), added to the model's quantiles after multiplication by the scale; 0 for the median."""
+
+    num_windows: int = 0
+    """Windows (series times cutoffs) the corrections were estimated from; 0 = not calibrated."""
+
+    growth: float = 0.5
+    """Width grows with the step ahead to this power beyond the horizon: 0 not at all, 0.5 as a random walk."""
+
+    parametric: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """(Q,) levels the sample could not support: extended by a normal tail from the outermost that it could."""
+
+    def __post_init__(self) -> None:
+        median_index(self.quantile_levels)
+        num_levels = len(self.quantile_levels)
+        if not len(self.parametric):
+            object.__setattr__(self, "parametric", np.zeros(num_levels, dtype=bool))
+        if self.corrections.ndim != 2 or self.corrections.shape[1] != num_levels:
+            raise ArtifactError(
+                f"the calibration has shape {self.corrections.shape} and needs (horizon, {num_levels})"
+            )
+        if self.parametric.shape != (num_levels,):
+            raise ArtifactError(f"calibration.parametric has shape {self.parametric.shape}, not {num_levels}")
+        if not np.isfinite(self.corrections).all() or not math.isfinite(self.growth):
+            raise ArtifactError("the calibration holds values that are not finite")
+
+    @classmethod
+    def none(cls, horizon: int, quantile_levels: tuple[float, ...]) -> "Calibration":
+        """No correction: the quantiles stay what the model says."""
+        zeros = np.zeros((horizon, len(quantile_levels)), dtype=np.float32)
+        return cls(quantile_levels=tuple(quantile_levels), corrections=zeros)
+
+    @property
+    def horizon(self) -> int:
+        return len(self.corrections)
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.num_windows > 0
+
+    def apply(self, quantiles: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated quantiles (B, S, Q), S <= H, ascending along Q; the median stays where it is.
+
+        quantiles (B, S, Q) in any units relative to anything; scale (B,) in the same units. A lower quantile
+        never ends above the median nor an upper one below it.
+        """
+        corrections = self.corrections[: quantiles.shape[1]].astype(np.float64)
+        moved = quantiles + corrections * scale[:, None, None]  # (B, S, Q)
+        return ordered(moved, median_index(self.quantile_levels))
+
+    def tensors(self) -> dict[str, NDArray]:
+        """What the artifact keeps under `calibration.`"""
+        return {
+            "corrections": self.corrections,
+            "parametric": self.parametric.astype(np.uint8),
+            "growth": np.array([self.growth], dtype=np.float64),
+            "num_windows": np.array([self.num_windows], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, NDArray], quantile_levels: tuple[float, ...]) -> "Calibration":
+        """The inverse of `tensors`; ArtifactError where one is missing."""
+        missing = {"corrections", "parametric", "growth", "num_windows"} - set(tensors)
+        if missing:
+            raise ArtifactError(f"the calibration lacks {sorted(missing)}")
+        return cls(
+            quantile_levels=tuple(quantile_levels),
+            corrections=tensors["corrections"].astype(np.float32),
+            parametric=tensors["parametric"].astype(bool),
+            growth=float(tensors["growth"][0]),
+            num_windows=int(tensors["num_windows"][0]),
+        )
+
+
+def ordered(quantiles: NDArray[np.float64], median: int) -> NDArray[np.float64]:
+    """Quantiles sorted along the last axis around a median that stays where it is."""
+    centre = quantiles[..., median : median + 1]
+    lower = np.sort(np.minimum(quantiles[..., :median], centre), axis=-1)
+    upper = np.sort(np.maximum(quantiles[..., median + 1 :], centre), axis=-1)
+    return np.concatenate([lower, centre, upper], axis=-1)

@@ -1,0 +1,472 @@
+"""A model used on series: histories in, calibrated quantiles in units out.
+
+N series, B windows, L context_length, H trained horizon, S steps asked for, Q quantile levels
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast import __version__
+from forecast.errors import (
+    ArtifactError,
+    ContextError,
+    CovariateError,
+    EmptyDataError,
+    FrequencyError,
+    HorizonError,
+)
+from forecast.models.calibration import (
+    FEW_WINDOWS,
+    Calibration,
+    context_scale,
+    median_index,
+    ordered,
+)
+from forecast.models.identity import Identity
+from forecast.models.spec import ModelSpec
+from forecast.series.calendar import Frequency
+from forecast.series.forecast import Forecast
+from forecast.series.panel import Panel
+from forecast.windows.batch import ContextBatch
+
+FORMAT_VERSION = 1
+"""Of the artifact folder; raised when an older reader could no longer understand it."""
+
+MAX_CELLS = 16_777_216
+"""Context values held at once: a panel is forecast in chunks of so many (64 MiB)."""
+
+NUM_NAMED = 5
+"""At most so many ids stand in an error message."""
+
+
+class Backend(Protocol):
+    """What a runtime does: one pass over a batch."""
+
+    def __call__(self, batch: ContextBatch) -> NDArray[np.float32]:
+        """Quantiles (B, H, Q) in units relative to `batch.level`, ascending along Q."""
+        ...
+
+    def tensors(self) -> dict[str, NDArray]:
+        """The weights by name; empty where there are none."""
+        ...
+
+    def export_onnx(self, path: Path) -> bool:
+        """Write the graph to `path`; False where it has none."""
+        ...
+
+
+def default_min_context(*, season_length: int, context_length: int) -> int:
+    """Observed steps a request has to bring: the larger of 3 and one season, at most the context."""
+    return min(max(3, season_length), context_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecasterInfo:
+    """What is known about a trained forecaster: the content of `spec.json`."""
+
+    kind: str
+    """network or baseline."""
+    model: dict[str, Any]
+    """The resolved `ModelSpec` as a dictionary."""
+    freq: str
+    season_length: int
+    horizon: int
+    context_length: int
+    min_context: int
+    max_horizon: int
+    quantile_levels: tuple[float, ...]
+    trained_until: str | int | None = None
+    """Last stamp of the training data: ISO 8601 in UTC, or an integer step; None: trained on nothing."""
+    data_fingerprint: str = ""
+    package_version: str = __version__
+    timezone: str | None = None
+    covariates: dict[str, list[str]] = field(default_factory=dict)
+    """Names by kind: past, known, static."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why a field that the user left open was resolved as it is."""
+    holidays: tuple[str, ...] = ()
+    """Closed days of a trading calendar, ISO dates."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """How the calibration was made; the numbers are in the tensors."""
+    num_series: int = 0
+    num_steps: int | None = None
+    """Optimiser steps that the weights saw."""
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(
+        cls,
+        panel: Panel,
+        spec: ModelSpec,
+        *,
+        reasons: dict[str, str] | None = None,
+        covariates: dict[str, list[str]] | None = None,
+        num_steps: int | None = None,
+    ) -> "ForecasterInfo":
+        """The info of a model with the resolved `spec`, trained on the whole of `panel`."""
+        season_length = spec.season_length or panel.season_length
+        context_length = spec.context_length or max(season_length, spec.horizon)
+        return cls(
+            kind="baseline" if spec.is_baseline else "network",
+            model=spec.to_dict(),
+            freq=str(panel.freq.alias),
+            season_length=season_length,
+            horizon=spec.horizon,
+            context_length=context_length,
+            min_context=spec.min_context
+            or default_min_context(season_length=season_length, context_length=context_length),
+            max_horizon=spec.max_horizon or 4 * spec.horizon,
+            quantile_levels=tuple(spec.quantile_levels),
+            trained_until=stamp_text(panel.last_stamps().max()),
+            data_fingerprint=panel.fingerprint(),
+            timezone=panel.timezone,
+            covariates=covariates or {},
+            reasons=reasons or {},
+            holidays=tuple(str(day) for day in panel.holidays),
+            num_series=len(panel),
+            num_steps=num_steps,
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The resolved spec."""
+        return ModelSpec.from_dict(self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ForecasterInfo":
+        """The info of a `spec.json`; ArtifactError for another format version or a wrong set of keys."""
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"the artifact has format version {version!r} and this package ({__version__}) reads "
+                f"{FORMAT_VERSION}; upgrade the package, or train the model again"
+            )
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ArtifactError(f"spec.json holds unknown keys: {', '.join(unknown)}")
+        try:
+            info = cls(**values)
+        except TypeError as error:
+            raise ArtifactError(f"spec.json lacks what a model needs: {error}") from error
+        tuples = {name: tuple(getattr(info, name)) for name in ("quantile_levels", "holidays")}
+        return replace(info, **tuples)
+
+
+def stamp_text(stamp: Any) -> str | int:
+    """A stamp as `spec.json` keeps it: ISO 8601 to the second where that is exact, or the integer step."""
+    if not isinstance(stamp, np.datetime64):
+        return int(stamp)
+    seconds = stamp.astype("datetime64[s]")
+    return str(seconds if seconds == stamp else stamp)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forecaster:
+    """A trained (or calibrated baseline) model with everything that a forecast needs."""
+
+    info: ForecasterInfo
+    backend: Backend
+    calibration: Calibration
+    identity: Identity = field(default_factory=Identity.none)
+
+    @property
+    def horizon(self) -> int:
+        """Steps that one pass forecasts."""
+        return self.info.horizon
+
+    @property
+    def max_horizon(self) -> int:
+        """Longest horizon that `predict` answers, by blocks."""
+        return self.info.max_horizon
+
+    @property
+    def context_length(self) -> int:
+        """Past steps that the model sees."""
+        return self.info.context_length
+
+    @property
+    def min_context(self) -> int:
+        """Observed steps that a history has to have within the context."""
+        return self.info.min_context
+
+    @property
+    def freq(self) -> Frequency:
+        """The frequency of the series it forecasts."""
+        return Frequency.parse("trading" if self.info.freq == "trading" else self._freq_value())
+
+    @property
+    def quantile_levels(self) -> tuple[float, ...]:
+        return self.info.quantile_levels
+
+    @property
+    def trained_until(self) -> np.datetime64 | int | None:
+        """Last stamp of the training data."""
+        stamp = self.info.trained_until
+        return np.datetime64(stamp, "us") if isinstance(stamp, str) else stamp
+
+    def predict(self, panel: Panel, horizon: int | None = None) -> Forecast:
+        """Forecast every series of `panel` from its last stamp on, in units, never NaN.
+
+        `horizon` defaults to the trained one; a shorter one gives its first steps, a longer one up to
+        `max_horizon` is answered by blocks: the median is fed back and the width grows on. Raises
+        FrequencyError, ContextError (naming the series that are too short), EmptyDataError and HorizonError.
+        """
+        num_steps = self.horizon if horizon is None else horizon
+        self._check_horizon(num_steps)
+        self._check_frequency(panel)
+        parts = [self._predict_chunk(chunk, num_steps) for chunk in self._chunks(panel)]
+        in_sample = self._sample_notes(panel)
+        notes = [own for _, each in parts for own in each]
+        return Forecast(
+            unique_ids=panel.unique_ids,
+            ds=self._with_holidays(panel).future_stamps(num_steps),
+            quantile_levels=np.asarray(self.quantile_levels, dtype=np.float64),
+            values=np.concatenate([values for values, _ in parts]),
+            notes=tuple((*own, *sample) for own, sample in zip(notes, in_sample, strict=True)),
+            freq=panel.freq,
+            timezone=panel.timezone,
+        )
+
+    def predict_windows(self, contexts: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Quantiles (B, H, Q) in units for raw windows (B, L), left-padded with NaN, all of one frequency.
+
+        What the model registry's example input and the batch path use: no stamps, no notes. ContextError for
+        rows with fewer observed values than `min_context`.
+        """
+        batch = window_batch(np.asarray(contexts, dtype=np.float64), self.context_length)
+        self._check_contexts(batch, [f"row {row}" for row in range(len(batch.level))])
+        return self._values(batch, self.horizon).astype(np.float32)
+
+    def can_predict(self, panel: Panel) -> NDArray[np.bool_]:
+        """(N,) which series bring at least `min_context` observed values."""
+        counts = [chunk.contexts(self.context_length).num_observed for chunk in self._chunks(panel)]
+        enough: NDArray[np.bool_] = np.concatenate(counts) >= self.min_context
+        return enough
+
+    def _freq_value(self) -> str | int:
+        return int(self.info.freq) if self.info.freq.lstrip("-").isdigit() else self.info.freq
+
+    def _chunks(self, panel: Panel) -> Iterator[Panel]:
+        rows = max(1, MAX_CELLS // self.context_length)
+        if len(panel) <= rows:
+            yield panel
+            return
+        for start in range(0, len(panel), rows):
+            yield panel.select(np.arange(start, min(start + rows, len(panel))))
+
+    def _predict_chunk(self, panel: Panel, num_steps: int) -> tuple[NDArray[np.float64], list[list[str]]]:
+        batch = panel.contexts(self.context_length)
+        self._check_contexts(batch, panel.unique_ids)
+        rolled_out = num_steps > self.horizon
+        short = np.asarray(panel.lengths) < self.context_length
+        flat = constant(batch)
+        notes = [
+            self._notes(short=bool(short[row]), constant=bool(flat[row]), rolled_out=rolled_out)
+            for row in range(len(panel))
+        ]
+        return self._values(batch, num_steps), notes
+
+    def _notes(self, *, short: bool, constant: bool, rolled_out: bool) -> list[str]:
+        """The notes of one series in their fixed order, without those about training data."""
+        few = 0 < self.calibration.num_windows < FEW_WINDOWS
+        wanted = {
+            "short_history": short,
+            f"baseline:{self.info.model['backbone']}": self.info.kind == "baseline",
+            "rolled_out": rolled_out,
+            "constant": constant,
+            "few_windows": few,
+            "uncalibrated": not self.calibration.is_fitted,
+        }
+        return [note for note, holds in wanted.items() if holds]
+
+    def _sample_notes(self, panel: Panel) -> list[list[str]]:
+        """Per series, whether its history ends before the training data did and is part of it."""
+        if self.trained_until is None or not len(panel):
+            return [[] for _ in range(len(panel))]
+        early = np.flatnonzero(panel.last_stamps() < self.trained_until)
+        notes: list[list[str]] = [[] for _ in range(len(panel))]
+        if len(early):
+            known = self.identity.knows(panel.select(early))
+            for index, is_known in zip(early, known, strict=True):
+                notes[index] = ["in_sample" if is_known else "may_be_in_sample"]
+        return notes
+
+    def _values(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
+        """Quantiles (B, S, Q) in units, bounded and rounded as the spec asks."""
+        relative = self._roll_out(batch, num_steps)
+        relative[constant(batch)] -= relative[constant(batch)][..., [self._median]]
+        values = relative + batch.level[:, None, None]
+        return self._bounded(values)
+
+    @property
+    def _median(self) -> int:
+        return median_index(self.quantile_levels)
+
+    def _roll_out(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
+        """Calibrated quantiles (B, S, Q) relative to the level, block by block with the median fed back."""
+        scale = context_scale(batch, self.info.season_length)
+        history = batch.context.astype(np.float64)
+        blocks: list[NDArray[np.float64]] = []
+        for start in range(0, num_steps, self.horizon):
+            current = batch if start == 0 else _rolled(batch, history)
+            base = np.nan_to_num(history[:, -1]) if start else np.zeros(len(history))
+            block = self.calibration.apply(self._pass(current), scale) + base[:, None, None]
+            if blocks:
+                block = self._widened(block, blocks[-1], start)
+            blocks.append(block)
+            history = np.concatenate([history, block[..., self._median]], axis=1)[:, -history.shape[1] :]
+        return np.concatenate(blocks, axis=1)[:, :num_steps]
+
+    def _pass(self, batch: ContextBatch) -> NDArray[np.float64]:
+        """One pass; what a network answers beyond float32 becomes its largest number, NaN the last value."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            quantiles = np.asarray(self.backend(batch))
+        largest = float(np.finfo(np.float32).max)
+        finite = np.nan_to_num(quantiles.astype(np.float64), nan=0.0, posinf=largest, neginf=-largest)
+        return ordered(finite, self._median)
+
+    def _widened(
+        self, block: NDArray[np.float64], before: NDArray[np.float64], start: int
+    ) -> NDArray[np.float64]:
+        """A later block, as wide as the growth of the calibration says and never narrower than the one before.
+
+        Its quantiles were made as if the fed-back medians had been observed. Step h of a block that starts
+        after `start` steps is ((start + h) / h) ** growth wider.
+        """
+        steps = np.arange(1, self.horizon + 1)
+        growth = ((start + steps) / steps) ** self.calibration.growth
+        centre = block[..., self._median, None]
+        deviation = (block - centre) * growth[:, None]
+        earlier = before - before[..., self._median, None]
+        lower = np.minimum(np.minimum(deviation, earlier), earlier[:, -1:])
+        upper = np.maximum(np.maximum(deviation, earlier), earlier[:, -1:])
+        side = np.arange(block.shape[-1]) - self._median
+        return centre + np.where(side < 0, lower, np.where(side > 0, upper, 0.0))
+
+    def _bounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        model = self.info.model
+        lower, upper = model.get("lower_bound"), model.get("upper_bound")
+        if model.get("integer"):
+            values = np.rint(values)
+        if lower is None and upper is None:
+            return values
+        return np.clip(values, lower, upper)
+
+    def _with_holidays(self, panel: Panel) -> Panel:
+        """The panel with the model's closed days where it came with none."""
+        if self.info.freq != "trading" or len(panel.holidays) or not self.info.holidays:
+            return panel
+        return replace(panel, holidays=tuple(np.datetime64(day, "D") for day in self.info.holidays))
+
+    def _check_horizon(self, num_steps: int) -> None:
+        if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
+            raise HorizonError(
+                f"the horizon is {num_steps!r}; it has to be a whole number of at least 1 step"
+            )
+        if num_steps > self.max_horizon:
+            raise HorizonError(
+                f"the horizon {num_steps} is beyond the model's max_horizon {self.max_horizon} (trained for "
+                f"{self.horizon}); ask for at most {self.max_horizon} steps, or train with a longer horizon"
+            )
+        if num_steps > self.horizon and self.info.covariates.get("past"):
+            raise CovariateError(
+                f"the model uses past covariates ({', '.join(self.info.covariates['past'])}), whose future is "
+                f"unknown, and forecasts at most its horizon of {self.horizon} steps; got {num_steps}"
+            )
+
+    def _check_frequency(self, panel: Panel) -> None:
+        if self.freq.is_compatible(panel.freq):
+            return
+        own, got = described(self.info.freq), described(str(panel.freq.alias))
+        raise FrequencyError(
+            f"the model forecasts {own} series ({self.info.freq}) and got {got} stamps ({panel.freq.alias}); "
+            f"send {own} data, or ask for a model of that frequency"
+        )
+
+    def _check_contexts(self, batch: ContextBatch, names: Iterable[Any]) -> None:
+        observed = np.asarray(batch.num_observed)
+        labels = np.asarray(list(names), dtype=object)
+        if not len(labels):
+            raise EmptyDataError("there is no series to forecast; send at least one")
+        if (empty := observed == 0).any():
+            raise EmptyDataError(
+                f"all values are missing in the last {self.context_length} steps of {named(labels[empty])}; "
+                "leave these series out, or send their observed history"
+            )
+        if (short := observed < self.min_context).any():
+            raise ContextError(
+                f"the model needs at least {self.min_context} observed values and got "
+                f"{int(observed[short].min())} for {named(labels[short])}; send a longer history"
+            )
+
+
+def constant(batch: ContextBatch) -> NDArray[np.bool_]:
+    """(B,) windows whose observed values are all the same (the last one is the level, that is 0)."""
+    flat: NDArray[np.bool_] = (np.nan_to_num(batch.context) == 0).all(axis=1)
+    return flat
+
+
+def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBatch:
+    """Raw windows (B, any length) as a batch of the last `context_length` steps, left-padded with NaN."""
+    windows = windows[:, -context_length:]
+    padding = np.full((len(windows), context_length - windows.shape[1]), np.nan)
+    padded = np.concatenate([padding, windows], axis=1)
+    observed = np.isfinite(padded)
+    last = context_length - 1 - observed[:, ::-1].argmax(axis=1)
+    level = np.nan_to_num(padded[np.arange(len(padded)), last])
+    with np.errstate(over="ignore", invalid="ignore"):
+        context = np.where(observed, padded - level[:, None], np.nan).astype(np.float32)
+    return ContextBatch(context=context, level=level, num_observed=observed.sum(axis=1))
+
+
+def _rolled(batch: ContextBatch, history: NDArray[np.float64]) -> ContextBatch:
+    """The batch of a later block: its context ends with the medians of the block before."""
+    last = np.nan_to_num(history[:, -1])
+    return replace(
+        batch,
+        context=(history - last[:, None]).astype(np.float32),
+        level=batch.level + last,
+        num_observed=np.isfinite(history).sum(axis=1),
+    )
+
+
+def named(ids: NDArray) -> str:
+    """Ids for a message: the first few, and how many more there are."""
+    shown = ", ".join(repr(str(each)) for each in ids[:NUM_NAMED])
+    return shown if len(ids) <= NUM_NAMED else f"{shown} and {len(ids) - NUM_NAMED} more"
+
+
+_WORDS = {
+    "Y": "yearly",
+    "Q": "quarterly",
+    "M": "monthly",
+    "W": "weekly",
+    "D": "daily",
+    "B": "business-day",
+    "h": "hourly",
+    "min": "minute",
+    "s": "second",
+    "trading": "trading-day",
+}
+
+
+def described(alias: str) -> str:
+    """A frequency in a word: `MS` is monthly, `15min` is 15-minute, an integer is integer-step."""
+    if alias.lstrip("-").isdigit():
+        return "integer-step"
+    base = alias.split("-")[0]
+    count = "".join(letter for letter in base if letter.isdigit())
+    unit = base.removeprefix(count)
+    unit = unit[:-1] if len(unit) == 2 and unit[1] in "SE" else unit
+    word = _WORDS.get(unit, alias)
+    return word if count in ("", "1") else f"{count}-{word}"
