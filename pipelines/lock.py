@@ -24,5 +24,5 @@ def recipe_lock(name: str) -> Iterator[Path]:
             yield path
     except Timeout as error:
         raise LockedError(
-            f"another run of the recipe {name!r} is going on (it holds {path}); wait for it to end and try again"
+            f"another run of the recipe {name!r} holds its lock ({path}); wait for it to end and try again"
         ) from error

@@ -1,4 +1,4 @@
-"""A recipe: one TOML file, checked and typed, that says what to forecast, from which data, and what has to be beaten."""
+"""A recipe: one TOML file, checked and typed: what to forecast, from which data, and what to beat."""
 
 import difflib
 import hashlib
@@ -97,11 +97,14 @@ class TrainingSection(Section):
     max_steps: int | None = Field(default=None, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
     """Per candidate and fit. A limit in seconds gives up that the same seed gives the same model."""
+    batch_size: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    patience: int | None = Field(default=None, ge=1)
     device: str = "auto"
 
 
 class Recipe(Section):
-    """One retraining, fully described. `name` is also the name of the experiment and of the registered model."""
+    """One retraining, fully described. `name` also names the experiment and the registered model."""
 
     name: str
     horizon: int = Field(ge=1)
@@ -151,7 +154,7 @@ class Recipe(Section):
         return self.candidates + tuple(name for name in BASELINES if name not in self.candidates)
 
     def digest(self) -> str:
-        """sha256 of everything that decides the model, in hex; where the data lies is left to its own fingerprint."""
+        """sha256 in hex of everything that decides the model; the data itself has its own fingerprint."""
         fields = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}})
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -163,14 +166,14 @@ def checked_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the name {name!r} cannot be used: take letters, digits, '_', '-' and '.', beginning with a letter or digit "
-            "and at most 100 of them (a '/', '@', ':' or space would clash with name/version and name@alias)"
+            f"the name {name!r} cannot be used: take at most 100 letters, digits, '_', '-' and '.', beginning "
+            "with a letter or digit (a '/', '@', ':' or space would clash with name/version and name@alias)"
         )
     return name
 
 
 def load(reference: str) -> Recipe:
-    """The recipe that `reference` means: a path ending in .toml, else a name in the home folder, else a built-in name.
+    """The recipe that `reference` means: a path to a .toml, a name in the home folder, or a built-in name.
 
     Raises NotFoundError when there is none and SpecError when the file is no valid recipe.
     """
@@ -181,7 +184,7 @@ def load(reference: str) -> Recipe:
 
 
 def parse(text: str, *, origin: str) -> Recipe:
-    """A recipe from TOML text; `origin` names it in errors. Raises SpecError with everything that is wrong with it."""
+    """A recipe from TOML text; `origin` names it in errors. Raises SpecError with all that is wrong."""
     try:
         return Recipe.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -226,8 +229,8 @@ def _find(reference: str) -> tuple[Path | None, str]:
     if reference in builtin_names():
         return None, f"the built-in recipe {reference}"
     raise NotFoundError(
-        f"there is no recipe {reference!r}{_nearest(reference, _names())}; there are {_list(_names())}, a path has to "
-        "end in .toml, and `forecast recipe new NAME --data FILE --horizon H` writes one"
+        f"there is no recipe {reference!r}{_nearest(reference, _names())}; there are {_list(_names())}, a "
+        "path has to end in .toml, and `forecast recipe new NAME --data FILE --horizon H` writes one"
     )
 
 

@@ -37,7 +37,7 @@ def test_a_second_run_of_a_recipe_is_turned_away() -> None:
             text=True,
             check=False,
         )
-    assert "LockedError: another run of the recipe 'shop' is going on" in result.stderr
+    assert "LockedError: another run of the recipe 'shop' holds its lock" in result.stderr
     assert LockedError.exit_code == 75
 
 
