@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import SpecError
-from forecast.windows.batch import ContextBatch
+from forecast.windows.batch import ContextBatch, last_observed, saturated
 
 
 def naive(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:
     """The last observed value, (B, H); rows of `context` (B, L) may hold NaN."""
-    return np.repeat(_last_observed(context)[:, None], horizon, axis=1)
+    return np.repeat(last_observed(context)[:, None], horizon, axis=1)
 
 
 def seasonal_naive(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:
@@ -29,8 +29,10 @@ def seasonal_naive(context: NDArray[np.float64], horizon: int, season_length: in
     padded = np.full((num_windows, seasons * season_length), np.nan)
     padded[:, padded.shape[1] - length :] = context
     by_phase = padded.reshape(num_windows, seasons, season_length).transpose(0, 2, 1)
-    last_season = _last_observed(by_phase.reshape(-1, seasons)).reshape(num_windows, season_length)
-    filled = np.where(np.isfinite(last_season), last_season, _last_observed(context)[:, None])
+    rows = by_phase.reshape(-1, seasons)
+    last_season = last_observed(rows).reshape(num_windows, season_length)
+    observed = np.isfinite(rows).any(axis=1).reshape(num_windows, season_length)
+    filled = np.where(observed, last_season, last_observed(context)[:, None])
     return filled[:, np.arange(horizon) % season_length]
 
 
@@ -47,12 +49,6 @@ def drift(context: NDArray[np.float64], horizon: int, season_length: int) -> NDA
     slope = (context[rows, last] - context[rows, first]) / np.maximum(last - first, 1)
     steps = np.arange(1, horizon + 1) + (context.shape[1] - 1 - last)[:, None]
     return context[rows, last][:, None] + slope[:, None] * steps
-
-
-def _last_observed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Last value of each row that is not NaN, (B,); NaN for a row without any."""
-    last = values.shape[1] - 1 - np.isfinite(values)[:, ::-1].argmax(axis=1)
-    return values[np.arange(len(values)), last]
 
 
 BASELINES: dict[str, Callable[[NDArray[np.float64], int, int], NDArray[np.float64]]] = {
@@ -76,7 +72,7 @@ class BaselineBackend:
     def __call__(self, batch: ContextBatch) -> NDArray[np.float32]:
         context = batch.context.astype(np.float64)
         points = BASELINES[self.name](context, self.horizon, self.season_length)
-        return np.repeat(points[:, :, None], self.num_quantiles, axis=2).astype(np.float32)
+        return np.repeat(saturated(points)[:, :, None], self.num_quantiles, axis=2)
 
     def tensors(self) -> dict[str, NDArray]:
         return {}

@@ -73,10 +73,10 @@ class Calibration:
     """Windows (series times cutoffs) the corrections were estimated from; 0 = not calibrated."""
 
     growth: float = 0.5
-    """Width grows with the step ahead to this power beyond the horizon: 0 not at all, 0.5 as a random walk."""
+    """Beyond the horizon width grows with the step to this power: 0 not at all, 0.5 as a random walk."""
 
     parametric: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    """(Q,) levels the sample could not support: extended by a normal tail from the outermost that it could."""
+    """(Q,) levels the sample could not support: a normal tail from the outermost one that it could."""
 
     def __post_init__(self) -> None:
         median_index(self.quantile_levels)

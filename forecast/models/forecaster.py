@@ -32,7 +32,7 @@ from forecast.models.spec import ModelSpec
 from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
-from forecast.windows.batch import ContextBatch
+from forecast.windows.batch import ContextBatch, saturated
 
 FORMAT_VERSION = 1
 """Of the artifact folder; raised when an older reader could no longer understand it."""
@@ -73,7 +73,7 @@ class ForecasterInfo:
     """network or baseline."""
     model: dict[str, Any]
     """The resolved `ModelSpec` as a dictionary."""
-    freq: str
+    freq: str | int
     season_length: int
     horizon: int
     context_length: int
@@ -114,7 +114,7 @@ class ForecasterInfo:
         return cls(
             kind="baseline" if spec.is_baseline else "network",
             model=spec.to_dict(),
-            freq=str(panel.freq.alias),
+            freq=panel.freq.alias,
             season_length=season_length,
             horizon=spec.horizon,
             context_length=context_length,
@@ -155,11 +155,10 @@ class ForecasterInfo:
         if unknown := sorted(set(values) - known):
             raise ArtifactError(f"spec.json holds unknown keys: {', '.join(unknown)}")
         try:
-            info = cls(**values)
+            tuples = {name: tuple(values.get(name, ())) for name in ("quantile_levels", "holidays")}
+            return cls(**{**values, **tuples})
         except TypeError as error:
             raise ArtifactError(f"spec.json lacks what a model needs: {error}") from error
-        tuples = {name: tuple(getattr(info, name)) for name in ("quantile_levels", "holidays")}
-        return replace(info, **tuples)
 
 
 def stamp_text(stamp: Any) -> str | int:
@@ -202,7 +201,7 @@ class Forecaster:
     @property
     def freq(self) -> Frequency:
         """The frequency of the series it forecasts."""
-        return Frequency.parse("trading" if self.info.freq == "trading" else self._freq_value())
+        return Frequency.parse(self.info.freq)
 
     @property
     def quantile_levels(self) -> tuple[float, ...]:
@@ -252,9 +251,6 @@ class Forecaster:
         counts = [chunk.contexts(self.context_length).num_observed for chunk in self._chunks(panel)]
         enough: NDArray[np.bool_] = np.concatenate(counts) >= self.min_context
         return enough
-
-    def _freq_value(self) -> str | int:
-        return int(self.info.freq) if self.info.freq.lstrip("-").isdigit() else self.info.freq
 
     def _chunks(self, panel: Panel) -> Iterator[Panel]:
         rows = max(1, MAX_CELLS // self.context_length)
@@ -338,7 +334,7 @@ class Forecaster:
     def _widened(
         self, block: NDArray[np.float64], before: NDArray[np.float64], start: int
     ) -> NDArray[np.float64]:
-        """A later block, as wide as the growth of the calibration says and never narrower than the one before.
+        """A later block: as wide as the calibration's growth says, never narrower than the one before.
 
         Its quantiles were made as if the fed-back medians had been observed. Step h of a block that starts
         after `start` steps is ((start + h) / h) ** growth wider.
@@ -380,16 +376,16 @@ class Forecaster:
             )
         if num_steps > self.horizon and self.info.covariates.get("past"):
             raise CovariateError(
-                f"the model uses past covariates ({', '.join(self.info.covariates['past'])}), whose future is "
-                f"unknown, and forecasts at most its horizon of {self.horizon} steps; got {num_steps}"
+                f"the model uses past covariates ({', '.join(self.info.covariates['past'])}), whose future "
+                f"is unknown: it forecasts at most its horizon of {self.horizon} steps and got {num_steps}"
             )
 
     def _check_frequency(self, panel: Panel) -> None:
         if self.freq.is_compatible(panel.freq):
             return
-        own, got = described(self.info.freq), described(str(panel.freq.alias))
+        own, got = (freq.words.split(" (")[0] for freq in (self.freq, panel.freq))
         raise FrequencyError(
-            f"the model forecasts {own} series ({self.info.freq}) and got {got} stamps ({panel.freq.alias}); "
+            f"the model forecasts {own} series ({self.freq}) and got {got} stamps ({panel.freq}); "
             f"send {own} data, or ask for a model of that frequency"
         )
 
@@ -420,13 +416,7 @@ def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBa
     """Raw windows (B, any length) as a batch of the last `context_length` steps, left-padded with NaN."""
     windows = windows[:, -context_length:]
     padding = np.full((len(windows), context_length - windows.shape[1]), np.nan)
-    padded = np.concatenate([padding, windows], axis=1)
-    observed = np.isfinite(padded)
-    last = context_length - 1 - observed[:, ::-1].argmax(axis=1)
-    level = np.nan_to_num(padded[np.arange(len(padded)), last])
-    with np.errstate(over="ignore", invalid="ignore"):
-        context = np.where(observed, padded - level[:, None], np.nan).astype(np.float32)
-    return ContextBatch(context=context, level=level, num_observed=observed.sum(axis=1))
+    return ContextBatch.from_raw(np.concatenate([padding, windows], axis=1))
 
 
 def _rolled(batch: ContextBatch, history: NDArray[np.float64]) -> ContextBatch:
@@ -434,7 +424,7 @@ def _rolled(batch: ContextBatch, history: NDArray[np.float64]) -> ContextBatch:
     last = np.nan_to_num(history[:, -1])
     return replace(
         batch,
-        context=(history - last[:, None]).astype(np.float32),
+        context=saturated(history - last[:, None]),
         level=batch.level + last,
         num_observed=np.isfinite(history).sum(axis=1),
     )
@@ -444,29 +434,3 @@ def named(ids: NDArray) -> str:
     """Ids for a message: the first few, and how many more there are."""
     shown = ", ".join(repr(str(each)) for each in ids[:NUM_NAMED])
     return shown if len(ids) <= NUM_NAMED else f"{shown} and {len(ids) - NUM_NAMED} more"
-
-
-_WORDS = {
-    "Y": "yearly",
-    "Q": "quarterly",
-    "M": "monthly",
-    "W": "weekly",
-    "D": "daily",
-    "B": "business-day",
-    "h": "hourly",
-    "min": "minute",
-    "s": "second",
-    "trading": "trading-day",
-}
-
-
-def described(alias: str) -> str:
-    """A frequency in a word: `MS` is monthly, `15min` is 15-minute, an integer is integer-step."""
-    if alias.lstrip("-").isdigit():
-        return "integer-step"
-    base = alias.split("-")[0]
-    count = "".join(letter for letter in base if letter.isdigit())
-    unit = base.removeprefix(count)
-    unit = unit[:-1] if len(unit) == 2 and unit[1] in "SE" else unit
-    word = _WORDS.get(unit, alias)
-    return word if count in ("", "1") else f"{count}-{word}"
