@@ -1,0 +1,326 @@
+"""One sequence of values per series becomes a panel: the door for requests, fast and strict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.errors import CovariateError, DataError, EmptyDataError, FrequencyError, ValueRangeError
+from forecast.series.calendar import Frequency, Stamps, holiday_dates
+from forecast.series.covariates import CovariateRows, StaticCovariates
+from forecast.series.encoding import encode
+from forecast.series.panel import Panel
+from forecast.series.report import Report, name_series
+from forecast.series.rows import Policies, RawRows, RegularRows, check_values, finding, regularise
+from forecast.series.stamps import read_stamps
+
+_NUMBERS = {int, float, type(None)}
+
+
+def panel_from_arrays(
+    unique_ids: Sequence[str],
+    ys: Sequence[Any],
+    *,
+    freq: Frequency,
+    starts: Sequence[Any] | None,
+    ds: Sequence[Any] | None,
+    timezone: str | None,
+    season_length: int | None,
+    holidays: Sequence[Any],
+    past: Sequence[Mapping[str, Any]] | None,
+    known: Sequence[Mapping[str, Any]] | None,
+    static: Sequence[Mapping[str, Any]] | None,
+) -> Panel:
+    """See `Panel.from_arrays`."""
+    names = _names(unique_ids, ys)
+    values = [_floats(y, names[i]) for i, y in enumerate(ys)]
+    sizes = np.array([len(y) for y in values], dtype=np.int64)
+    if not sizes.all():
+        raise EmptyDataError(
+            f"series {name_series(names[sizes == 0])} have no values; send at least one each."
+        )
+    columns = {"y": np.concatenate(values)}
+    past_names = _covariate_names(past, len(names), "past")
+    for name in past_names:
+        columns[name] = _covariate(name, past or (), names, sizes)
+    _check(columns, names, sizes)
+    if (starts is None) == (ds is None):
+        raise DataError(
+            "give either starts (the first stamp of each series) or ds (all stamps of each), not both."
+        )
+    closed = holiday_dates(holidays)
+    if ds is not None:
+        rows, zone = _by_stamps(names, columns, sizes, ds, freq, timezone)
+    else:
+        rows, zone = _by_starts(names, columns, sizes, starts or (), freq, timezone, closed)
+    return panel_of(
+        rows,
+        season_length=season_length,
+        timezone=zone,
+        holidays=tuple(map(str, closed)),
+        past_names=past_names,
+        known=_known_rows(known, names, sizes, rows),
+        static=_static_rows(static, len(names)),
+        refuse_missing=True,
+    )
+
+
+def panel_of(
+    rows: RegularRows,
+    *,
+    season_length: int | None,
+    timezone: str | None,
+    holidays: tuple[str, ...],
+    past_names: Sequence[str],
+    known: CovariateRows | None,
+    static: StaticCovariates | None,
+    refuse_missing: bool = False,
+) -> Panel:
+    """The panel of regular series; EmptyDataError where nothing (or, if asked, one series) has no observed value."""
+    begins = np.cumsum(rows.lengths) - rows.lengths
+    encoded = encode(rows.columns["y"], begins, rows.lengths)
+    silent = encoded.first_observed >= rows.lengths
+    if silent.all() or (refuse_missing and silent.any()):
+        raise EmptyDataError(
+            f"all values of series {name_series(rows.unique_ids[silent])} are missing; send at least one observed "
+            "value per series or leave them out."
+        )
+    parts: dict[str, Any] = {} if season_length is None else {"season_length": check_season(season_length)}
+    if past_names:
+        chosen = {name: rows.columns[name] for name in past_names}
+        parts["past"] = CovariateRows.from_columns(chosen, begins, rows.lengths)
+    parts |= {name: part for name, part in (("known", known), ("static", static)) if part is not None}
+    panel = Panel.build(
+        rows.unique_ids,
+        encoded,
+        rows.lengths,
+        rows.starts,
+        freq=rows.freq,
+        timezone=timezone,
+        base_stamps=rows.stamps,
+        holidays=holidays,
+        num_gaps=rows.num_gaps,
+        report=rows.report,
+        **parts,
+    )
+    return replace(panel, report=_with_silent_and_constant(panel, silent))
+
+
+def check_season(season_length: int) -> int:
+    """The season length, or FrequencyError where it is no whole number of 1 or more."""
+    if (
+        isinstance(season_length, bool)
+        or not isinstance(season_length, int | np.integer)
+        or season_length < 1
+    ):
+        raise FrequencyError(f"season_length={season_length!r} is no whole number of 1 or more steps.")
+    return int(season_length)
+
+
+def _with_silent_and_constant(panel: Panel, silent: NDArray[np.bool_]) -> Report:
+    report = panel.report
+    if silent.any():
+        names = panel.unique_ids[silent]
+        message = f"{len(names):,} series have no observed value: {name_series(names)}"
+        report = report.add(finding("all_missing", message, names, len(names)))
+    constant = panel.is_constant() & ~silent
+    if constant.any():
+        names = panel.unique_ids[constant]
+        message = f"{len(names):,} series are constant: {name_series(names)}"
+        report = report.add(finding("constant", message, names, len(names)))
+    return report
+
+
+def _names(unique_ids: Sequence[str], ys: Sequence[Any]) -> NDArray[Any]:
+    if not len(unique_ids):
+        raise EmptyDataError("there are no series; send at least one.")
+    if len(unique_ids) != len(ys):
+        raise DataError(
+            f"there are {len(unique_ids):,} ids and {len(ys):,} sequences of values; send one per id."
+        )
+    names = np.array([str(name) for name in unique_ids], dtype=object)
+    if len(set(names)) < len(names):
+        distinct, counts = np.unique(names.astype(str), return_counts=True)
+        raise DataError(
+            f"the ids {name_series(distinct[counts > 1])} are given more than once; name each series once."
+        )
+    return names
+
+
+def _floats(values: Any, name: str, what: str = "") -> NDArray[np.float64]:
+    """Values as float64, None as NaN; DataError for what is no number."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == 1:
+        return values.astype(np.float64)
+    found = set(map(type, values))
+    if not found <= _NUMBERS and not all(
+        issubclass(t, np.integer | np.floating) or t in _NUMBERS for t in found
+    ):
+        odd = next(t for t in found if t not in _NUMBERS and not issubclass(t, np.integer | np.floating))
+        raise DataError(
+            f"series {str(name)!r}{what} holds a value of type {odd.__name__}; send numbers, and null for missing ones."
+        )
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueRangeError(
+            f"series {str(name)!r}{what} holds a number too large to keep; rescale it."
+        ) from error
+
+
+def _check(columns: Mapping[str, NDArray[np.float64]], names: NDArray[Any], sizes: NDArray[np.int64]) -> None:
+    ends = np.cumsum(sizes)
+    for column, values in columns.items():
+        check_values(values, lambda row: names[np.searchsorted(ends, row, side="right")], column=column)
+
+
+def _by_starts(
+    names: NDArray[Any],
+    columns: Mapping[str, NDArray[np.float64]],
+    sizes: NDArray[np.int64],
+    starts: Sequence[Any],
+    freq: Frequency,
+    timezone: str | None,
+    closed: NDArray[np.datetime64],
+) -> tuple[RegularRows, str | None]:
+    if len(starts) != len(names):
+        raise DataError(
+            f"there are {len(names):,} series and {len(starts):,} starts; send one start per series."
+        )
+    read = read_stamps(list(starts), timezone=timezone, what="start")
+    first = _of_kind(read.stamps, freq, "start")
+    _, on_grid = freq.locate(first, first, timezone=read.timezone)
+    if not on_grid.all():
+        place = int(np.flatnonzero(~on_grid)[0])
+        freq.refuse(first[place], series=str(names[place]))
+    stamps = None
+    if freq.kind == "trading":
+        stamps = np.concatenate(
+            [
+                np.append(start, freq.future(start, size - 1, holidays=closed, timezone=read.timezone))
+                for start, size in zip(first, sizes, strict=True)
+            ]
+        )
+    rows = RegularRows(
+        unique_ids=names,
+        lengths=sizes,
+        starts=first,
+        stamps=stamps,
+        columns=columns,
+        num_gaps=np.zeros(len(names), dtype=np.int64),
+        freq=freq,
+    )
+    return rows, read.timezone
+
+
+def _of_kind(stamps: Stamps, freq: Frequency, what: str) -> Stamps:
+    if freq.is_integer and stamps.dtype.kind == "M":
+        raise FrequencyError(
+            f"{what} holds dates and freq={freq.alias} is integer time; send whole numbers, or declare the "
+            "frequency of the dates."
+        )
+    if not freq.is_integer and stamps.dtype.kind != "M":
+        raise FrequencyError(
+            f"{what} holds numbers and {freq.words} stamps are dates; send dates, or freq=1."
+        )
+    return stamps
+
+
+def _by_stamps(
+    names: NDArray[Any],
+    columns: Mapping[str, NDArray[np.float64]],
+    sizes: NDArray[np.int64],
+    ds: Sequence[Any],
+    freq: Frequency,
+    timezone: str | None,
+) -> tuple[RegularRows, str | None]:
+    got = np.array([len(stamps) for stamps in ds], dtype=np.int64)
+    if len(got) != len(names) or (got != sizes).any():
+        place = int(np.flatnonzero(got != sizes)[0]) if len(got) == len(names) else 0
+        raise DataError(
+            f"series {str(names[place])!r} has {sizes[place]:,} values and "
+            f"{got[place] if len(got) else 0:,} stamps; send one stamp per value."
+        )
+    flat = np.concatenate(list(ds)) if isinstance(ds[0], np.ndarray) else list(chain.from_iterable(ds))
+    read = read_stamps(flat, timezone=timezone, what="ds")
+    stamps = _of_kind(read.stamps, freq, "ds")
+    codes = np.repeat(np.arange(len(names)), sizes)
+    backward = (codes[1:] == codes[:-1]) & (stamps[1:] < stamps[:-1])
+    if backward.any():
+        row = int(np.flatnonzero(backward)[0])
+        raise DataError(
+            f"the stamps of series {str(names[codes[row]])!r} are not in time order: {stamps[row + 1]} follows "
+            f"{stamps[row]}; sort them together with their values."
+        )
+    raw = RawRows(unique_ids=names, codes=codes, stamps=stamps, columns=columns)
+    return regularise(raw, freq=freq, policies=Policies(), timezone=read.timezone), read.timezone
+
+
+def _covariate_names(rows: Sequence[Mapping[str, Any]] | None, num_series: int, kind: str) -> tuple[str, ...]:
+    """The names that every series gives; CovariateError where one lacks what another has."""
+    if not rows or not any(rows):
+        return ()
+    if len(rows) != num_series:
+        raise CovariateError(f"there are {num_series:,} series and {len(rows):,} sets of {kind} covariates.")
+    names = dict.fromkeys(name for row in rows for name in row)
+    for name in names:
+        lacking = [place for place, row in enumerate(rows) if name not in row]
+        if lacking:
+            raise CovariateError(
+                f"the {kind} covariate {name!r} is missing in {len(lacking):,} series, first in number {lacking[0] + 1}; "
+                "send it for every series."
+            )
+    return tuple(names)
+
+
+def _covariate(
+    name: str, rows: Sequence[Mapping[str, Any]], names: NDArray[Any], sizes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    parts = [_floats(row[name], names[i], f" (covariate {name!r})") for i, row in enumerate(rows)]
+    wrong = [i for i, part in enumerate(parts) if len(part) != sizes[i]]
+    if wrong:
+        raise CovariateError(
+            f"the past covariate {name!r} of series {str(names[wrong[0]])!r} has {len(parts[wrong[0]]):,} values and y "
+            f"has {sizes[wrong[0]]:,}; send one per value of y."
+        )
+    return np.concatenate(parts)
+
+
+def _known_rows(
+    known: Sequence[Mapping[str, Any]] | None,
+    names: NDArray[Any],
+    sizes: NDArray[np.int64],
+    rows: RegularRows,
+) -> CovariateRows | None:
+    found = _covariate_names(known, len(names), "known")
+    if not found or known is None:
+        return None
+    if rows.num_gaps.any():
+        raise CovariateError(
+            f"series {name_series(names[rows.num_gaps > 0])} have gaps in ds and known covariates, which cannot be "
+            "aligned; send every step, with null for missing values."
+        )
+    parts = {
+        name: [_floats(row[name], names[i], f" (covariate {name!r})") for i, row in enumerate(known)]
+        for name in found
+    }
+    lengths = np.array([len(part) for part in parts[found[0]]], dtype=np.int64)
+    for name, series in parts.items():
+        for i, values in enumerate(series):
+            if len(values) != lengths[i] or len(values) < sizes[i]:
+                raise CovariateError(
+                    f"the known covariate {name!r} of series {str(names[i])!r} has {len(values):,} values for "
+                    f"{sizes[i]:,} of y; send history + horizon, equally many of each covariate."
+                )
+    columns = {name: np.concatenate(series) for name, series in parts.items()}
+    _check(columns, names, lengths)
+    return CovariateRows.from_columns(columns, np.cumsum(lengths) - lengths, lengths)
+
+
+def _static_rows(static: Sequence[Mapping[str, Any]] | None, num_series: int) -> StaticCovariates | None:
+    found = _covariate_names(static, num_series, "static")
+    if not found or static is None:
+        return None
+    return StaticCovariates.from_columns({name: [row[name] for row in static] for name in found}, num_series)
