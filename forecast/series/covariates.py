@@ -107,6 +107,8 @@ class CovariateRows:
 
     def head(self, lengths: NDArray[np.int64]) -> "CovariateRows":
         """The first steps of every row; nothing of what is cut off stays visible."""
+        if not self.names:
+            return self
         unseen = lengths <= self.first_observed
         return replace(
             self,
