@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, ForecastError, SpecError
-from forecast.models.baselines import BASELINES, BaselineBackend
+from forecast.models.baselines import BASELINES, baseline_backend
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
@@ -79,16 +79,6 @@ def digest(folder: str | Path) -> str:
     info, digests = _read_spec(folder / SPEC)
     content = json.dumps([info.to_dict(), digests.get(WEIGHTS)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def baseline_backend(info: ForecasterInfo) -> Backend:
-    """The backend of a baseline that needs no weights."""
-    return BaselineBackend(
-        str(info.model["backbone"]),
-        horizon=info.horizon,
-        season_length=info.season_length,
-        num_quantiles=len(info.quantile_levels),
-    )
 
 
 def _write(forecaster: Forecaster, folder: Path, *, onnx: bool) -> None:

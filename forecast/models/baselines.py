@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import SpecError
+from forecast.models.calibration import MIN_STEPS, Calibration
+from forecast.models.forecaster import Forecaster, ForecasterInfo
+from forecast.models.identity import Identity
+from forecast.models.spec import ModelSpec
+from forecast.series.panel import Panel
 from forecast.windows.batch import ContextBatch, last_observed, saturated
 
 
@@ -48,7 +53,8 @@ def drift(context: NDArray[np.float64], horizon: int, season_length: int) -> NDA
     last = context.shape[1] - 1 - observed[:, ::-1].argmax(axis=1)
     slope = (context[rows, last] - context[rows, first]) / np.maximum(last - first, 1)
     steps = np.arange(1, horizon + 1) + (context.shape[1] - 1 - last)[:, None]
-    return context[rows, last][:, None] + slope[:, None] * steps
+    line: NDArray[np.float64] = context[rows, last][:, None] + slope[:, None] * steps
+    return line
 
 
 BASELINES: dict[str, Callable[[NDArray[np.float64], int, int], NDArray[np.float64]]] = {
@@ -79,3 +85,36 @@ class BaselineBackend:
 
     def export_onnx(self, path: Path) -> bool:
         return False
+
+
+def default_context_length(*, season_length: int) -> int:
+    """Steps a baseline looks back: what the in-context scale looks back, so that both see the same."""
+    return max(3 * season_length, MIN_STEPS)
+
+
+def baseline_forecaster(
+    panel: Panel, spec: ModelSpec, *, reasons: dict[str, str] | None = None
+) -> Forecaster:
+    """The forecaster of a baseline spec, as if trained on `panel`; not calibrated yet."""
+    season_length = spec.season_length or panel.season_length
+    resolved = spec.with_(
+        season_length=season_length,
+        context_length=spec.context_length or default_context_length(season_length=season_length),
+    )
+    info = ForecasterInfo.of(panel, resolved, reasons=reasons)
+    return Forecaster(
+        info=info,
+        backend=baseline_backend(info),
+        calibration=Calibration.none(spec.horizon, tuple(spec.quantile_levels)),
+        identity=Identity.of(panel),
+    )
+
+
+def baseline_backend(info: ForecasterInfo) -> BaselineBackend:
+    """The backend of a baseline, which needs no weights."""
+    return BaselineBackend(
+        str(info.model["backbone"]),
+        horizon=info.horizon,
+        season_length=info.season_length,
+        num_quantiles=len(info.quantile_levels),
+    )

@@ -45,7 +45,9 @@ def context_scale(batch: ContextBatch, season_length: int) -> NDArray[np.float64
     steps = np.stack([_mean_difference(recent, lag) for lag in sorted(lags)])  # (1 or 2, B)
     found = np.isfinite(steps)
     mean = np.where(found, steps, 0.0).sum(axis=0) / np.maximum(found.sum(axis=0), 1)
-    return np.maximum(mean, np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny))
+    floor = np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny)
+    scale: NDArray[np.float64] = np.maximum(mean, floor)
+    return scale
 
 
 def _mean_difference(values: NDArray[np.float64], lag: int) -> NDArray[np.float64]:

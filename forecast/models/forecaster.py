@@ -127,7 +127,7 @@ class ForecasterInfo:
             timezone=panel.timezone,
             covariates=covariates or {},
             reasons=reasons or {},
-            holidays=tuple(str(day) for day in panel.holidays),
+            holidays=tuple(panel.holidays),
             num_series=len(panel),
             num_steps=num_steps,
         )
@@ -234,6 +234,8 @@ class Forecaster:
             notes=tuple((*own, *sample) for own, sample in zip(notes, in_sample, strict=True)),
             freq=panel.freq,
             timezone=panel.timezone,
+            lower_bound=self.info.model.get("lower_bound"),
+            upper_bound=self.info.model.get("upper_bound"),
         )
 
     def predict_windows(self, contexts: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -261,7 +263,7 @@ class Forecaster:
             yield panel.select(np.arange(start, min(start + rows, len(panel))))
 
     def _predict_chunk(self, panel: Panel, num_steps: int) -> tuple[NDArray[np.float64], list[list[str]]]:
-        batch = panel.contexts(self.context_length)
+        batch = self._batch(panel, num_steps)
         self._check_contexts(batch, panel.unique_ids)
         rolled_out = num_steps > self.horizon
         short = np.asarray(panel.lengths) < self.context_length
@@ -271,6 +273,14 @@ class Forecaster:
             for row in range(len(panel))
         ]
         return self._values(batch, num_steps), notes
+
+    def _batch(self, panel: Panel, num_steps: int) -> ContextBatch:
+        """The contexts, with what the model knows of the future as far as it is asked."""
+        calendar = bool(self.info.model.get("calendar"))
+        known = bool(self.info.covariates.get("known"))
+        blocks = -(-num_steps // self.horizon)
+        ahead = num_steps if known else blocks * self.horizon if calendar else 0
+        return panel.contexts(self.context_length, horizon=ahead, calendar=calendar)
 
     def _notes(self, *, short: bool, constant: bool, rolled_out: bool) -> list[str]:
         """The notes of one series in their fixed order, without those about training data."""
@@ -314,8 +324,8 @@ class Forecaster:
         history = batch.context.astype(np.float64)
         blocks: list[NDArray[np.float64]] = []
         for start in range(0, num_steps, self.horizon):
-            current = batch if start == 0 else _rolled(batch, history)
-            base = np.nan_to_num(history[:, -1]) if start else np.zeros(len(history))
+            current = _block(batch, history, start=start, horizon=self.horizon)
+            base = current.level - batch.level
             block = self.calibration.apply(self._pass(current), scale) + base[:, None, None]
             if blocks:
                 block = self._widened(block, blocks[-1], start)
@@ -362,7 +372,7 @@ class Forecaster:
         """The panel with the model's closed days where it came with none."""
         if self.info.freq != "trading" or len(panel.holidays) or not self.info.holidays:
             return panel
-        return replace(panel, holidays=tuple(np.datetime64(day, "D") for day in self.info.holidays))
+        return replace(panel, holidays=self.info.holidays)
 
     def _check_horizon(self, num_steps: int) -> None:
         if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
@@ -419,15 +429,32 @@ def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBa
     return ContextBatch.from_raw(np.concatenate([padding, windows], axis=1))
 
 
-def _rolled(batch: ContextBatch, history: NDArray[np.float64]) -> ContextBatch:
-    """The batch of a later block: its context ends with the medians of the block before."""
-    last = np.nan_to_num(history[:, -1])
+def _block(batch: ContextBatch, history: NDArray[np.float64], *, start: int, horizon: int) -> ContextBatch:
+    """The batch of the block after `start` steps: its context ends with the medians of the blocks before."""
+    length = batch.context_length + horizon
+    batch = replace(
+        batch,
+        known=_ahead(batch.known, start=start, length=length),
+        calendar=_ahead(batch.calendar, start=start, length=length),
+    )
+    if start == 0:
+        return batch
+    last = history[:, -1]
     return replace(
         batch,
         context=saturated(history - last[:, None]),
         level=batch.level + last,
-        num_observed=np.isfinite(history).sum(axis=1),
+        num_observed=np.isfinite(history).sum(axis=1, dtype=np.int64),
     )
+
+
+def _ahead(values: NDArray[np.float32] | None, *, start: int, length: int) -> NDArray[np.float32] | None:
+    """`length` steps of (B, K, any) from `start` on, NaN where they are not known."""
+    if values is None:
+        return None
+    part = values[..., start : start + length]
+    missing = np.full((*part.shape[:-1], length - part.shape[-1]), np.nan, dtype=np.float32)
+    return np.concatenate([part, missing], axis=-1)
 
 
 def named(ids: NDArray) -> str:

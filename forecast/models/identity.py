@@ -23,6 +23,9 @@ MIN_DISTINCT = 4
 MAX_FINGERPRINTS = 65_536
 """Half a megabyte: above it every other fingerprint is dropped until the rest fits."""
 
+CHUNK = 1_000
+"""Series whose fingerprints are merged at once."""
+
 MANTISSA_BITS = 13
 """Values are rounded to about four digits, so that the way they were stored does not matter."""
 
@@ -55,9 +58,14 @@ class Identity:
     def of(cls, panel: SeriesSource) -> "Identity":
         """The identity of every series of a panel."""
         kept, thinning = np.zeros(0, dtype=np.uint64), 0
-        for index in range(len(panel.unique_ids)):
-            new = _thin(value_fingerprints(panel.y(index)), thinning)
-            kept = np.union1d(kept, new) if len(new) else kept
+        pending: list[NDArray[np.uint64]] = []
+        last = len(panel.unique_ids) - 1
+        for index in range(last + 1):
+            pending.append(_thin(value_fingerprints(panel.y(index)), thinning))
+            if index < last and len(pending) < CHUNK:
+                continue
+            kept = np.unique(np.concatenate([kept, *pending]))
+            pending = []
             while len(kept) > MAX_FINGERPRINTS:
                 thinning += 1
                 kept = _thin(kept, thinning)
@@ -116,7 +124,8 @@ def _rounded(y: NDArray[np.float64]) -> NDArray[np.uint64]:
     """Values (n,) as whole numbers that agree for values equal in their first four digits."""
     fraction, exponent = np.frexp(y)
     digits = np.rint(fraction * (1 << MANTISSA_BITS)).astype(np.int64)
-    return (digits * 4096 + exponent).view(np.uint64)
+    whole: NDArray[np.uint64] = (digits * 4096 + exponent).view(np.uint64)
+    return whole
 
 
 def _mix(runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -127,8 +136,10 @@ def _mix(runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
-    return np.unique(state)
+    hashes: NDArray[np.uint64] = np.unique(state)
+    return hashes
 
 
 def _thin(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
-    return hashes[(hashes & np.uint64((1 << bits) - 1)) == 0]
+    kept: NDArray[np.uint64] = hashes[(hashes & np.uint64((1 << bits) - 1)) == 0]
+    return kept
