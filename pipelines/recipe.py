@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import tomllib
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,9 +15,15 @@ from pydantic_core import ErrorDetails
 
 from forecast import home
 from forecast.errors import NotFoundError, SpecError
+from forecast.models.catalog import BACKBONES
+from forecast.models.catalog import BASELINES as ALL_BASELINES
+from forecast.models.spec import ModelSpec
 
 BASELINES = ("naive", "seasonal_naive", "drift")
 """Evaluated beside the candidates of every recipe."""
+
+_SET_ELSEWHERE = ("backbone", "horizon", "season_length", "context_length")
+_OF_EVERY_MODEL = ("quantile_levels", "min_context", "max_horizon", "lower_bound", "upper_bound", "integer")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 
@@ -141,7 +148,28 @@ class Recipe(Section):
             raise ValueError('name at least one candidate, such as "lstm"')
         if len(set(names)) < len(names):
             raise ValueError(f"each candidate is named once, and got {_list(names)}")
+        known = [*BACKBONES, *ALL_BASELINES]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no {name!r}{_nearest(name, known)}; choose from {_list(known)}")
         return names
+
+    @field_validator("model")
+    @classmethod
+    def _fields_of_a_spec(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = [field.name for field in fields(ModelSpec) if field.name not in _SET_ELSEWHERE]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"unknown key {key!r}{_nearest(key, known)}; remove or correct it")
+        return values
+
+    @model_validator(mode="after")
+    def _specs_make_sense(self) -> Self:
+        try:
+            self.specs()
+        except SpecError as error:
+            raise ValueError(f"[model] {error}") from error
+        return self
 
     @property
     def stride(self) -> int:
@@ -153,10 +181,21 @@ class Recipe(Section):
         """The candidates, then the baselines that are not among them."""
         return self.candidates + tuple(name for name in BASELINES if name not in self.candidates)
 
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """What is asked of every candidate; fields left open are resolved when the data is known."""
+        return tuple(self._spec(name) for name in self.all_candidates)
+
     def digest(self) -> str:
         """sha256 in hex of everything that decides the model; the data itself has its own fingerprint."""
-        fields = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}})
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        content = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _spec(self, name: str) -> ModelSpec:
+        own = {"backbone": name, "horizon": self.horizon, "season_length": self.season_length}
+        if name in ALL_BASELINES:
+            general = {key: value for key, value in self.model.items() if key in _OF_EVERY_MODEL}
+            return ModelSpec.from_dict({**own, **general})
+        return ModelSpec.from_dict({**own, "context_length": self.context_length, **self.model})
 
 
 def checked_name(name: str) -> str:
@@ -166,8 +205,8 @@ def checked_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the name {name!r} cannot be used: take at most 100 letters, digits, '_', '-' and '.', beginning "
-            "with a letter or digit (a '/', '@', ':' or space would clash with name/version and name@alias)"
+            f"the name {name!r} cannot be used: take at most 100 letters, digits, '_', '-' and '.', beginning"
+            " with a letter or digit (a '/', '@', ':' or space would clash with name/version and name@alias)"
         )
     return name
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +21,6 @@ with recipe_lock("shop"):
         os._exit(0)
     time.sleep(60)
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORECAST_HOME", str(tmp_path))
 
 
 def test_a_second_run_of_a_recipe_is_turned_away() -> None:

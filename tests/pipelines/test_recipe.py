@@ -29,12 +29,6 @@ must_beat = ["naive", "seasonal_naive", "drift"]
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FORECAST_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.mark.parametrize("name", ["air_passengers", "sensors", "stocks"])
 def test_every_built_in_recipe_loads(name: str) -> None:
     assert name in recipes.builtin_names()
@@ -64,6 +58,9 @@ def test_what_is_left_out_has_a_default() -> None:
             MINIMAL + "levels = [80, 100]",
             "a level is a percentage between 0 and 100, such as 80, and not 100",
         ),
+        (MINIMAL + "candidates = ['lsmt']", r"there is no 'lsmt' \(did you mean 'lstm'\?\)"),
+        (MINIMAL + "[model]\nhiden_size = 8", r"unknown key 'hiden_size' \(did you mean 'hidden_size'\?\)"),
+        (MINIMAL + "[model]\ndropout = 2.0", r"\[model\] dropout is a share"),
         (MINIMAL + "candidates = []", "name at least one candidate"),
         (MINIMAL + "candidates = ['gru', 'gru']", "each candidate is named once"),
         (MINIMAL + "[data]\npath = 'a.csv'\ndataset = 'b'", "data: set `path` or `dataset`, not both"),

@@ -1,0 +1,269 @@
+"""The commands datasets, recipe, retrain, predict and models: what they take and what they print."""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forecast.errors import ColumnsError, DataError, LevelError, SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from forecast.series.panel import Panel
+    from pipelines.recipe import Recipe
+    from pipelines.registry import Version
+
+OUTPUT_SUFFIXES = (".csv", ".parquet", ".json")
+
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Ours=theirs, such as unique_id=shop,ds=day,y=units.", metavar="OURS=THEIRS,..."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and everything else on stderr.")
+]
+
+recipe = typer.Typer(help="Write recipes: TOML files that say what to forecast.", no_args_is_help=True)
+
+
+def datasets() -> None:
+    """List the real series that are built in."""
+    from forecast.series import datasets as built_in
+
+    for name in built_in.names():
+        each = built_in.describe(name)
+        typer.echo(f"{name}: {each.title}")
+        typer.echo(
+            f"  freq {each.freq}, {each.num_series} series, {each.num_rows} rows; source: {each.source}"
+        )
+
+
+@recipe.callback()
+def _recipe() -> None:
+    """Write recipes: TOML files that say what to forecast."""
+
+
+@recipe.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Names the recipe, its experiment and its model.")],
+    data: Annotated[Path, typer.Option(help="A CSV or Parquet file.")],
+    horizon: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
+    freq: Annotated[str | None, typer.Option(help="Step of the series (D, h, MS, trading, ...).")] = None,
+    columns: Columns = None,
+    day_first: Annotated[
+        bool | None,
+        typer.Option("--day-first/--month-first", help="Whether 03/04/2026 is in April."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a recipe of this name.")] = False,
+) -> None:
+    """Look at a data file, decide how to read it, and write the recipe."""
+    from pipelines import new_recipe
+
+    written, decisions = new_recipe.write(
+        name,
+        data,
+        horizon=horizon,
+        freq=freq,
+        columns=_columns(columns),
+        day_first=day_first,
+        force=force,
+    )
+    for decision in decisions:
+        typer.echo(decision)
+    typer.echo(f"wrote {written}")
+    typer.echo(f"next: forecast retrain {name}")
+
+
+def retrain(
+    recipe: Annotated[
+        str, typer.Argument(help="A built-in name, a name made by `recipe new`, a .toml file.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Read this file in place of the recipe's.")] = None,
+    columns: Columns = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Evaluate and print; register and promote nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the candidates of a recipe, compare them with the champion, and promote what is better."""
+    from pipelines import recipe as recipes
+    from pipelines import retrain as retraining
+
+    with redirect_stdout(sys.stderr):
+        chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
+        outcome = retraining.retrain(chosen, dry_run=dry_run, say=_say)
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict(), allow_nan=False))
+    else:
+        _print_outcome(chosen, outcome.to_dict())
+
+
+def predict(
+    model: Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME/VERSION.")],
+    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the histories.")],
+    horizon: Annotated[int | None, typer.Option(help="Steps to forecast; default: as trained.")] = None,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="An interval in percent, repeatable; default: the recipe's levels."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write to this .csv, .parquet or .json file; left out, CSV on stdout.")
+    ] = None,
+    columns: Columns = None,
+) -> None:
+    """Forecast the series of a file with a registered model."""
+    for each in level or []:
+        if not 0 < each < 100:
+            raise LevelError(f"a level is a percentage between 0 and 100, such as 80, and got {each:g}")
+    if output and output.suffix not in OUTPUT_SUFFIXES:
+        raise SpecError(f"--output {output} is of an unknown kind; end it in {', '.join(OUTPUT_SUFFIXES)}")
+    with redirect_stdout(sys.stderr):
+        frame = _forecast(model, data, horizon=horizon, levels=level, columns=_columns(columns))
+    _write(frame, output)
+
+
+def models(
+    every: Annotated[bool, typer.Option("--all", help="Also the versions without an alias.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the registered models: versions, aliases, metrics and until when they were trained."""
+    with redirect_stdout(sys.stderr):
+        from pipelines import registry
+
+        found = [version for name in registry.names() for version in registry.versions(name)]
+    rows = [_model_row(each) for each in found if every or each.aliases]
+    if as_json:
+        typer.echo(json.dumps({"models": rows}, allow_nan=False))
+    else:
+        _print_models(rows)
+
+
+def _forecast(
+    model: str, data: Path, *, horizon: int | None, levels: list[float] | None, columns: dict[str, str]
+) -> "pd.DataFrame":
+    """The forecast as the library's frame; notes go to stderr."""
+    from pipelines import registry, sources
+
+    sources.kind(data)
+    version = registry.find(model)
+    forecaster = registry.load(version)
+    panel = _histories(version, data, freq=forecaster.info.freq, columns=columns)
+    forecast = forecaster.predict(panel, horizon=horizon)
+    for unique_id, notes in zip(forecast.unique_ids, forecast.notes, strict=True):
+        if notes:
+            _say(f"{unique_id}: {', '.join(notes)}")
+    return forecast.to_frame(levels=version.levels if levels is None else levels)
+
+
+def _histories(version: "Version", data: Path, *, freq: str | int, columns: dict[str, str]) -> "Panel":
+    """The file read as the model's training data was; without --columns, by its columns or else by ours."""
+    from pipelines import sources
+
+    trained = version.data
+    attempts = [columns] if columns else [trained.get("columns", {}), {}]
+    for attempt in attempts[:-1]:
+        try:
+            return sources.read(data, sources.same_way({**trained, "columns": attempt}), freq=freq)
+        except ColumnsError:
+            continue
+    return sources.read(data, sources.same_way({**trained, "columns": attempts[-1]}), freq=freq)
+
+
+def _write(frame: "pd.DataFrame", output: Path | None) -> None:
+    """CSV on stdout, or a file by its suffix."""
+    if output is None:
+        frame.to_csv(sys.stdout, index=False)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".csv":
+            frame.to_csv(output, index=False)
+        elif output.suffix == ".parquet":
+            frame.to_parquet(output, index=False)
+        else:
+            frame.to_json(output, orient="records", date_format="iso", indent=1)
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {error}; choose another path") from error
+    _say(f"wrote {len(frame)} rows to {output}")
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    """`unique_id=shop,ds=day` as a table; SpecError for anything else."""
+    pairs = [part.split("=", 1) for part in (text or "").split(",") if part.strip()]
+    if any(len(pair) != 2 or pair[0].strip() not in ("unique_id", "ds", "y") for pair in pairs):
+        raise SpecError(f"--columns takes unique_id=THEIRS,ds=THEIRS,y=THEIRS, and got {text!r}")
+    return {ours.strip(): theirs.strip() for ours, theirs in pairs}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_outcome(recipe: "Recipe", outcome: dict[str, Any]) -> None:
+    """A readable summary: every candidate, best first, and what was decided."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metric = recipe.gate.metric
+    titles = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
+    table = Table(title=f"{recipe.name}: candidates on the same unseen windows, best {metric} first")
+    table.add_column("model")
+    for title in titles:
+        table.add_column(title, justify="right")
+    for each in sorted(outcome["candidates"], key=lambda each: _or_infinity(each["metrics"].get(metric))):
+        table.add_row(each["name"], *(_number(each["metrics"].get(title)) for title in titles))
+    Console().print(table)
+    version = f" (version {outcome['model_version']})" if outcome["model_version"] else ""
+    typer.echo(f"{outcome['verdict']}{version}: {outcome['reason']}")
+
+
+def _print_models(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo("no model is registered yet; `forecast retrain air_passengers` makes one")
+        return
+    table = Table()
+    metrics = ("mase", "wql", "coverage_80")
+    for title in ("name", "version", "aliases", "kind", "freq", "horizon", *metrics, "trained until"):
+        table.add_column(title, justify="right" if title in (*metrics, "version", "horizon") else "left")
+    for row in rows:
+        scores = [_number(row["metrics"].get(metric)) for metric in metrics]
+        texts = [
+            row["name"],
+            row["version"],
+            ", ".join(row["aliases"]),
+            row["kind"],
+            row["freq"],
+            row["horizon"],
+        ]
+        table.add_row(*(str(text) for text in texts), *scores, str(row["trained_until"]))
+    Console().print(table)
+
+
+def _model_row(version: "Version") -> dict[str, Any]:
+    tags = version.tags
+    return {
+        "name": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "kind": tags.get("forecast.candidate", ""),
+        "freq": tags.get("forecast.freq", ""),
+        "horizon": int(tags.get("forecast.horizon", 0)),
+        "metrics": version.metrics,
+        "trained_until": tags.get("forecast.trained_until", ""),
+        "run_id": version.run_id,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _or_infinity(value: float | None) -> float:
+    return float("inf") if value is None else value

@@ -1,0 +1,280 @@
+"""The only writer of model versions and aliases; looks versions up by name@alias or name/version.
+
+A version is complete before any alias points to it, and moving the alias `champion` is one call, so whenever
+a run is interrupted the champion is a whole version: the old one or the new one.
+"""
+
+import getpass
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forecast import __version__
+from forecast.errors import ArtifactError, NotFoundError
+from pipelines import tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
+
+    from forecast.models.forecaster import Forecaster
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+FORECASTER_FOLDER = "artifacts/forecaster"
+"""Where the artifact folder lies inside a logged model."""
+
+_MODEL_CODE = Path(__file__).with_name("model_code.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered version: what MLflow knows about it, with plain types."""
+
+    name: str
+    version: str
+    """The number as text, whatever the store gives."""
+    run_id: str
+    """The child run of its candidate."""
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    source: str
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """What it scored on windows it had not seen."""
+        values: dict[str, float | None] = self._json("forecast.metrics")
+        return values
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec that was asked for, before the rules filled in what it left open."""
+        return self._json("forecast.spec")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """How its training data was read: the recipe's `[data]` without where it lay."""
+        return self._json("forecast.data")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The recipe's levels in percent."""
+        return tuple(json.loads(self.tags.get("forecast.levels", "[]")))
+
+    def _json(self, tag: str) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(self.tags.get(tag, "{}"))
+        return values
+
+
+def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
+    """`name`, `name@alias` or `name/version` as (name, alias, version); a bare name means its champion."""
+    name, at, alias = reference.partition("@")
+    if at:
+        return name, alias, None
+    name, slash, version = reference.partition("/")
+    return (name, None, version) if slash else (name, CHAMPION, None)
+
+
+def find(reference: str) -> Version:
+    """The version that `name`, `name@alias` or `name/version` means; NotFoundError naming what there is."""
+    name, alias, version = parse_reference(reference)
+    known = versions(name)
+    for each in known:
+        if version == each.version or (alias and alias in each.aliases):
+            return each
+    if not known:
+        raise NotFoundError(
+            f"there is no model {name!r}; registered are: {', '.join(names()) or 'none'}. A model is "
+            "registered by `forecast retrain` under the name of its recipe"
+        )
+    raise NotFoundError(
+        f"the model {name!r} has no {f'alias {alias!r}' if alias else f'version {version!r}'}; ask for "
+        f"one of the versions {', '.join(each.version for each in known)} or the aliases "
+        f"{', '.join(alias for each in known for alias in each.aliases) or '(none)'}"
+    )
+
+
+def champion(name: str) -> Version | None:
+    """The version that serves; None where the model has none yet."""
+    return next((each for each in versions(name) if CHAMPION in each.aliases), None)
+
+
+def names() -> list[str]:
+    """The registered models, sorted."""
+    with tracking.answering():
+        return sorted(str(each.name) for each in _all_models())
+
+
+def versions(name: str) -> list[Version]:
+    """The versions of a model that are ready, oldest first; empty where there is no such model."""
+    with tracking.answering():
+        found = tracking.client().search_model_versions(f"name = '{_quoted(name)}'", max_results=1000)
+        aliases = _aliases(name) if found else {}
+    ready = [each for each in found if str(each.status) == "READY"]
+    return sorted((_version(each, aliases) for each in ready), key=lambda each: int(each.version))
+
+
+def register(
+    name: str,
+    forecaster: "Forecaster",
+    run: tracking.OpenRun,
+    *,
+    levels: Sequence[float],
+    description: str,
+    tags: Mapping[str, object],
+    example: "pd.DataFrame",
+) -> Version:
+    """Log a forecaster as an MLflow model of `run` and make it a version of `name`, without an alias."""
+    from mlflow.exceptions import MlflowException
+
+    source = _log_model(forecaster, run, levels=levels, example=example)
+    try:
+        tracking.client().create_registered_model(name, description=f"Forecasts of the recipe {name}.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    texts = {key: str(value) for key, value in tags.items()}
+    made = tracking.client().create_model_version(
+        name,
+        source,
+        run_id=run.run_id,
+        tags=texts,
+        description=description,
+        model_id=source.rpartition("/")[2],
+    )
+    return _version(made, {})
+
+
+def promote(version: Version, *, reason: str) -> None:
+    """Make a version champion; the one before becomes `previous`. Who, when and why become tags."""
+    before = champion(version.name)
+    origin = before.version if before else "none"
+    _audit(version, verdict="promoted", reason=reason, before=origin)
+    aliases = tracking.client()
+    if before and before.version != version.version:
+        aliases.set_registered_model_alias(version.name, PREVIOUS, before.version)
+    aliases.set_registered_model_alias(version.name, CHAMPION, version.version)
+    if CHALLENGER in _aliases(version.name).get(version.version, ()):
+        aliases.delete_registered_model_alias(version.name, CHALLENGER)
+
+
+def challenge(version: Version, *, reason: str) -> None:
+    """Make a version challenger: it was not good enough to serve, and the tags say why."""
+    before = champion(version.name)
+    _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
+    tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
+
+
+def load(version: Version) -> "Forecaster":
+    """The forecaster of a version."""
+    from forecast.models import artifact
+
+    with downloaded(version) as folder:
+        return artifact.load(folder)
+
+
+@contextmanager
+def downloaded(version: Version) -> Iterator[Path]:
+    """The artifact folder of a version, fetched where it lies on a server, for as long as the block runs."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory(prefix="forecast-") as scratch, tracking.answering():
+        with tracking.addressed():
+            model = Path(download_artifacts(artifact_uri=version.source, dst_path=scratch))
+        folder = model / FORECASTER_FOLDER
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"version {version.version} of {version.name!r} holds no {FORECASTER_FOLDER}; it was "
+                f"not made by `forecast retrain`, or has lost its files: run `forecast retrain {version.name}`"
+            )
+        yield folder
+
+
+def _log_model(
+    forecaster: "Forecaster", run: tracking.OpenRun, *, levels: Sequence[float], example: "pd.DataFrame"
+) -> str:
+    """Log the artifact folder with the code that runs it; returns the model's address."""
+    import mlflow
+
+    from forecast.models import artifact
+
+    asked = {"horizon": forecaster.horizon, "levels": [float(level) for level in levels]}
+    with tempfile.TemporaryDirectory(prefix="forecast-") as scratch, tracking.addressed():
+        folder = artifact.save(forecaster, Path(scratch) / "forecaster")
+        answer = _answer(forecaster, example, levels=levels)
+        with mlflow.start_run(run_id=run.run_id, nested=True):
+            info = mlflow.pyfunc.log_model(
+                name="forecaster",
+                python_model=str(_MODEL_CODE),
+                artifacts={"forecaster": str(folder)},
+                signature=mlflow.models.infer_signature(example, answer, asked),
+                input_example=example,
+                pip_requirements=[f"forecast[pipelines]=={__version__}"],
+            )
+    return str(info.model_uri)
+
+
+def _answer(forecaster: "Forecaster", frame: "pd.DataFrame", *, levels: Sequence[float]) -> "pd.DataFrame":
+    """What the registered model answers to `frame`."""
+    from forecast.series.read import from_frame
+
+    panel = from_frame(frame, freq=forecaster.info.freq)
+    return forecaster.predict(panel).to_frame(levels=levels)
+
+
+def _audit(version: Version, *, verdict: str, reason: str, before: str) -> None:
+    tags = {
+        "forecast.verdict": verdict,
+        "forecast.reason": reason,
+        "forecast.decided_by": _user(),
+        "forecast.decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "forecast.champion_before": before,
+    }
+    for key, value in tags.items():
+        tracking.client().set_model_version_tag(version.name, version.version, key, value)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _all_models() -> Iterator[Any]:
+    token = None
+    while True:
+        page = tracking.client().search_registered_models(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _aliases(name: str) -> dict[str, tuple[str, ...]]:
+    """The aliases by version, as text; searching versions does not bring them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for alias, version in sorted(tracking.client().get_registered_model(name).aliases.items()):
+        found[str(version)] = (*found.get(str(version), ()), alias)
+    return found
+
+
+def _version(each: "ModelVersion", aliases: Mapping[str, tuple[str, ...]]) -> Version:
+    number = str(each.version)
+    return Version(
+        name=str(each.name),
+        version=number,
+        run_id=str(each.run_id),
+        aliases=aliases.get(number, ()),
+        tags=dict(each.tags),
+        source=str(each.source),
+    )
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "")

@@ -1,0 +1,371 @@
+"""One retrain in the order it happens: load, evaluate, log, decide, refit, register, promote."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from forecast import __version__, home
+from pipelines import cards, registry, sources, tracking
+from pipelines.lock import recipe_lock
+from pipelines.recipe import BASELINES, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from forecast.evaluation.blocks import Blocks
+    from forecast.evaluation.candidates import Evaluated
+    from forecast.models.forecaster import ForecasterInfo
+    from forecast.models.spec import ModelSpec
+    from forecast.series.panel import Panel
+    from forecast.training.config import TrainConfig
+    from forecast.training.fit import EpochEvent
+    from pipelines.gate import Decision, Incumbent
+
+Say = Callable[[str], None]
+
+PROGRESS_SECONDS = 5.0
+"""Between two lines about the same training."""
+
+CURVES = ("step", "train_loss", "validation_loss", "learning_rate")
+"""What is logged of every epoch, over the optimiser's steps."""
+
+IDENTITY = "forecast.identity"
+"""The tag that a retrain is recognised by: recipe, data and package version in one digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a retrain came to; the keys of `forecast retrain --json`."""
+
+    recipe: str
+    run_id: str
+    """The parent run."""
+    data_fingerprint: str
+    candidates: tuple[dict[str, Any], ...]
+    model_version: str | None
+    """The version that this run registered; None for a dry run."""
+    verdict: str
+    """promoted, kept, unchanged or dry-run."""
+    reason: str
+    tracking_uri: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "candidates": list(self.candidates)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a retrain works on, once the data is read."""
+
+    recipe: Recipe
+    panel: "Panel"
+    fingerprint: str
+    say: Say
+
+    @property
+    def identity(self) -> str:
+        """A digest of the resolved recipe, the data and the package version."""
+        parts = [self.recipe.digest(), self.fingerprint, __version__]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def retrain(recipe: Recipe, *, dry_run: bool = False, say: Say = print) -> Outcome:
+    """Bring the model of a recipe up to date with its data. `say` gets a line for every step.
+
+    Raises LockedError when another retrain of the recipe is going on, SpecError and DataError for what cannot
+    be used, TrackingError when MLflow fails. Nothing is registered, and no alias moves, unless everything
+    before went well.
+    """
+    with recipe_lock(recipe.name):
+        panel = sources.panel(recipe)
+        job = Job(recipe=recipe, panel=panel, fingerprint=panel.fingerprint(), say=say)
+        _describe_data(job)
+        with tracking.answering():
+            earlier = None if dry_run else _earlier(job)
+            return earlier or _train(job, dry_run=dry_run)
+
+
+def _earlier(job: Job) -> Outcome | None:
+    """The outcome of a finished retrain with the same identity; None where there is none."""
+    run = tracking.newest_run(job.recipe.name, tags={IDENTITY: job.identity, "forecast.dry_run": "False"})
+    if run is None:
+        return None
+    version = run.data.tags.get("forecast.model_version")
+    if version not in [each.version for each in registry.versions(job.recipe.name)]:
+        return None
+    return _outcome(
+        job,
+        run_id=str(run.info.run_id),
+        candidates=tuple(json.loads(run.data.tags["forecast.candidates"])),
+        version=version,
+        verdict="unchanged",
+        reason=f"recipe, data and package are those of the run {run.info.run_id} (version {version})",
+    )
+
+
+def _train(job: Job, *, dry_run: bool) -> Outcome:
+    """Everything that an unseen combination of recipe and data needs."""
+    from forecast.evaluation.blocks import Blocks
+    from pipelines import gate
+
+    recipe = job.recipe
+    backtest = recipe.backtest
+    blocks = Blocks.cut(
+        job.panel, horizon=recipe.horizon, num_windows=backtest.num_windows, stride=recipe.stride
+    )
+    experiment = tracking.experiment(recipe.name)
+    tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, "forecast.package_version": __version__}
+    with tracking.run(experiment, name=_run_name(), tags=tags) as parent:
+        _log_job(parent, job)
+        trials = [_try(job, parent, spec, blocks) for spec in recipe.specs()]
+        incumbent = _incumbent(job, parent, trials, blocks)
+        candidates = [trial.evaluated for trial in trials]
+        decision = gate.decide(candidates, recipe, incumbent=incumbent)
+        winner = next(trial for trial in trials if trial.evaluated is decision.winner)
+        version = None if dry_run else _publish(job, parent, winner, decision)
+        outcome = _outcome(
+            job,
+            run_id=parent.run_id,
+            candidates=tuple(_scores(each) for each in candidates),
+            version=version,
+            verdict="dry-run" if dry_run else "promoted" if decision.promote else "kept",
+            reason=_would(decision) if dry_run else decision.reason,
+        )
+        _log_outcome(parent, outcome, decision)
+        return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate that was evaluated, and the child run that tells of it."""
+
+    spec: "ModelSpec"
+    """As asked, before the rules filled in what was left open."""
+    evaluated: "Evaluated"
+    run: tracking.OpenRun
+
+
+def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks", role: str = "") -> Trial:
+    """Evaluate one candidate and log it as a child run."""
+    from forecast.evaluation.candidates import evaluate
+
+    progress = Progress(say=job.say, name=spec.backbone)
+    tags = {"forecast.candidate": spec.backbone, "forecast.role": role or _role(spec)}
+    with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
+        evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
+        _log_candidate(run, job, evaluated, progress)
+    metric = job.recipe.gate.metric
+    value = evaluated.metrics[metric]
+    windows = f"{len(blocks.judge)} unseen windows per series"
+    job.say(f"{spec.backbone}: {metric} {value:.4g} on {windows}, {progress.took}")
+    return Trial(spec=spec, evaluated=evaluated, run=run)
+
+
+def _incumbent(
+    job: Job, parent: tracking.OpenRun, trials: "list[Trial]", blocks: "Blocks"
+) -> "Incumbent | None":
+    """The champion's procedure at the same cutoffs: a candidate where the recipe has it, else one more."""
+    from forecast.models.spec import ModelSpec
+    from pipelines.gate import Incumbent
+
+    champion = registry.champion(job.recipe.name)
+    if champion is None:
+        return None
+    asked = champion.spec or registry.load(champion).info.model
+    spec = ModelSpec.from_dict({**asked, "horizon": job.recipe.horizon})
+    trial = next((trial for trial in trials if trial.spec == spec), None)
+    return Incumbent(
+        version=champion.version,
+        evaluated=(trial or _try(job, parent, spec, blocks, role="champion")).evaluated,
+        is_candidate=trial is not None,
+        has_same_data=champion.tags.get("forecast.data_fingerprint") == job.fingerprint,
+    )
+
+
+def _publish(job: Job, parent: tracking.OpenRun, trial: Trial, decision: "Decision") -> str:
+    """Refit the winner on all data, register it, and only then move an alias; returns the version."""
+    from forecast.evaluation.candidates import refit_full
+
+    job.say(f"{trial.spec.backbone}: trained again on all data")
+    forecaster = refit_full(decision.winner, job.panel, _config(job.recipe))
+    version = registry.register(
+        job.recipe.name,
+        forecaster,
+        trial.run,
+        levels=job.recipe.levels,
+        description=cards.model_card(
+            job.recipe, forecaster.info, decision, num_windows=forecaster.calibration.num_windows
+        ),
+        tags=_version_tags(job, parent, trial, forecaster.info),
+        example=_example(job.panel, forecaster.info),
+    )
+    if decision.promote:
+        registry.promote(version, reason=decision.reason)
+    else:
+        registry.challenge(version, reason=decision.reason)
+    return version.version
+
+
+class Progress:
+    """Collects the epochs of a training for the log and says one line every few seconds."""
+
+    def __init__(self, *, say: Say, name: str) -> None:
+        self._say, self._name = say, name
+        self._started = self._spoke = time.monotonic()
+        self.epochs: list[EpochEvent] = []
+
+    def __call__(self, event: "EpochEvent") -> None:
+        self.epochs.append(event)
+        if time.monotonic() - self._spoke >= PROGRESS_SECONDS:
+            self._spoke = time.monotonic()
+            self._say(
+                f"{self._name}: step {event.step}, validation loss {event.validation_loss:.4g}, {self.took}"
+            )
+
+    @property
+    def took(self) -> str:
+        """The time since the start, in words."""
+        return f"{time.monotonic() - self._started:.1f} s"
+
+
+def _describe_data(job: Job) -> None:
+    panel = job.panel
+    lengths = panel.lengths
+    steps = f"{lengths.min()} to {lengths.max()} steps"
+    until = f"until {panel.last_stamps().max()}"
+    job.say(f"{job.recipe.name}: {len(panel)} series of {steps}, {panel.freq.words}, {until}")
+    for line in str(panel.report).splitlines():
+        job.say(line)
+
+
+def _log_job(parent: tracking.OpenRun, job: Job) -> None:
+    """What the parent run says about recipe and data."""
+    panel, recipe = job.panel, job.recipe
+    fields = recipe.model_dump(mode="json")
+    parent.params({key: value for key, value in fields.items() if key not in ("name", "model")})
+    parent.json(fields, "recipe.json")
+    parent.json(panel.report.to_dict(), "data_report.json")
+    profile = {"num_rows": int(panel.lengths.sum()), "num_series": len(panel), "freq": str(panel.freq)}
+    columns = [
+        ("unique_id", "string"),
+        ("ds", "long" if panel.freq.is_integer else "datetime"),
+        ("y", "double"),
+    ]
+    parent.input(
+        name=recipe.name,
+        digest=job.fingerprint,
+        source=json.dumps({"uri": recipe.data.path or f"built-in:{recipe.data.dataset}"}),
+        schema=json.dumps({"mlflow_colspec": [{"name": name, "type": kind} for name, kind in columns]}),
+        profile=json.dumps(profile),
+        context="training",
+    )
+
+
+def _log_candidate(run: tracking.OpenRun, job: Job, evaluated: "Evaluated", progress: Progress) -> None:
+    """Resolved spec, learning curves, final metrics, error by step, and the backtest's tables."""
+    run.params({**evaluated.spec.to_dict(), "training": _config(job.recipe).to_dict()})
+    run.json(dict(evaluated.reasons), "reasons.json")
+    run.curve({name: getattr(event, name) for name in CURVES} for event in progress.epochs)
+    run.metrics(evaluated.metrics)
+    run.metrics({"seconds": evaluated.seconds, "num_steps": evaluated.num_steps})
+    for metric, values in evaluated.by_step.items():
+        run.metric_by_step(f"{metric.replace('coverage_', 'coverage')}_by_step", values.tolist())
+    run.table(evaluated.by_series, "by_series.parquet")
+    run.table(evaluated.forecasts, "backtest.parquet")
+
+
+def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision") -> None:
+    parent.metrics(decision.winner.metrics)
+    parent.json(outcome.to_dict(), "outcome.json")
+    parent.tags(
+        {
+            "forecast.verdict": outcome.verdict,
+            "forecast.reason": outcome.reason,
+            "forecast.winner": decision.winner.name,
+            "forecast.model_version": outcome.model_version or "",
+            "forecast.candidates": json.dumps(outcome.candidates),
+        }
+    )
+
+
+def _version_tags(
+    job: Job, parent: tracking.OpenRun, trial: Trial, info: "ForecasterInfo"
+) -> Mapping[str, object]:
+    """What can be read off a version without opening its files."""
+    return {
+        "forecast.candidate": trial.spec.backbone,
+        "forecast.freq": info.freq,
+        "forecast.horizon": info.horizon,
+        "forecast.levels": json.dumps(job.recipe.levels),
+        "forecast.trained_until": info.trained_until,
+        "forecast.data_fingerprint": job.fingerprint,
+        "forecast.package_version": __version__,
+        "forecast.parent_run": parent.run_id,
+        "forecast.metrics": json.dumps(_scores(trial.evaluated)["metrics"]),
+        "forecast.spec": json.dumps(trial.spec.to_dict()),
+        "forecast.data": json.dumps(sources.how_read(job.recipe.data)),
+        IDENTITY: job.identity,
+    }
+
+
+def _example(panel: "Panel", info: "ForecasterInfo") -> "pd.DataFrame":
+    """An input example: real stamps with invented values, so that no data leaves with a model."""
+    import numpy as np
+    import pandas as pd
+
+    stamps = panel.ds(int(panel.lengths.argmax()))[-max(info.min_context, min(info.context_length, 24)) :]
+    values = 10.0 + np.arange(len(stamps)) % max(info.season_length, 2)
+    return pd.DataFrame({"unique_id": "example", "ds": stamps, "y": values})
+
+
+def _outcome(
+    job: Job,
+    *,
+    run_id: str,
+    candidates: tuple[dict[str, Any], ...],
+    version: str | None,
+    verdict: str,
+    reason: str,
+) -> Outcome:
+    return Outcome(
+        recipe=job.recipe.name,
+        run_id=run_id,
+        data_fingerprint=job.fingerprint,
+        candidates=candidates,
+        model_version=version,
+        verdict=verdict,
+        reason=reason,
+        tracking_uri=tracking.masked(home.tracking_uri()),
+    )
+
+
+def _scores(evaluated: "Evaluated") -> dict[str, Any]:
+    """Name and metrics, None for what is not finite."""
+    metrics = {
+        name: float(value) if math.isfinite(value) else None for name, value in evaluated.metrics.items()
+    }
+    return {"name": evaluated.name, "metrics": metrics}
+
+
+def _config(recipe: Recipe) -> "TrainConfig":
+    from forecast.training.config import TrainConfig
+
+    return TrainConfig(**recipe.training.model_dump(), progress="quiet")
+
+
+def _role(spec: "ModelSpec") -> str:
+    return "baseline" if spec.backbone in BASELINES else "candidate"
+
+
+def _would(decision: "Decision") -> str:
+    return f"would {'promote' if decision.promote else 'keep the champion'}: {decision.reason}"
+
+
+def _run_name() -> str:
+    return f"retrain {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,321 @@
+"""The only writer of MLflow runs: an experiment per recipe, a run per retrain, a child per candidate."""
+
+import logging
+import math
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from forecast import home
+from forecast.errors import TrackingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+CONNECT_SECONDS = 3.0
+"""How long a tracking server may take to accept a connection."""
+
+METRICS_PER_BATCH = 1000
+PARAMS_PER_BATCH = 100
+"""What MLflow takes in one call."""
+
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+"""What we ask of MLflow; a setting of the user's own environment wins, except that pickle stays off."""
+
+
+def client() -> "MlflowClient":
+    """A client of the tracking server, or of the embedded database, which is created when it is missing.
+
+    Raises TrackingError within seconds when the server cannot be used.
+    """
+    return _client(home.tracking_uri())
+
+
+def masked(uri: str) -> str:
+    """The address without a password: fit for output, logs and tags."""
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}:***@{host}"))
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what MLflow, its database or its network raises into a TrackingError that says what to do."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise TrackingError(
+            f"MLflow at {masked(home.tracking_uri())} failed: {_first_line(error)}; check the server, its "
+            "database and its free space, then run the same command again"
+        ) from error
+
+
+def experiment(name: str) -> str:
+    """The id of the experiment `name`: created on first use, restored where somebody deleted it."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        return _create_experiment(name)
+    if found.lifecycle_stage == "deleted":
+        client().restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is being written, in batches: a call costs milliseconds, a value almost nothing."""
+
+    run_id: str
+    experiment_id: str
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; nested tables become dotted names, None is left out."""
+        from mlflow.entities import Param
+
+        items = [Param(key, str(value)) for key, value in flat(values).items() if value is not None]
+        for start in range(0, len(items), PARAMS_PER_BATCH):
+            client().log_batch(self.run_id, params=items[start : start + PARAMS_PER_BATCH])
+
+    def metrics(self, values: Mapping[str, float | None], *, step: int = 0) -> None:
+        """Log the finite ones of `values`; what is missing or infinite would ruin the charts."""
+        self._log_metrics((name, value, step) for name, value in values.items())
+
+    def metric_by_step(self, name: str, values: Sequence[float]) -> None:
+        """Log a curve over the horizon: `values[0]` is the first step ahead and is logged with step 1."""
+        self._log_metrics((name, float(value), step) for step, value in enumerate(values, start=1))
+
+    def curve(self, points: Iterable[Mapping[str, float | None]]) -> None:
+        """Log points of learning curves; each names its values and its `step`."""
+        self._log_metrics(
+            (name, value, int(point["step"] or 0))
+            for point in points
+            for name, value in point.items()
+            if name != "step"
+        )
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags."""
+        from mlflow.entities import RunTag
+
+        items = [RunTag(key, str(value)) for key, value in values.items()]
+        for start in range(0, len(items), PARAMS_PER_BATCH):
+            client().log_batch(self.run_id, tags=items[start : start + PARAMS_PER_BATCH])
+
+    def input(self, *, name: str, digest: str, source: str, schema: str, profile: str, context: str) -> None:
+        """Name the data that this run has read; the data itself stays where it is."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(
+            name=name, digest=digest[:36], source_type="local", source=source, schema=schema, profile=profile
+        )
+        tag = InputTag("mlflow.data.context", context)
+        client().log_inputs(self.run_id, datasets=[DatasetInput(data, [tag])])
+
+    def json(self, values: object, file_name: str) -> None:
+        """Keep plain values as a JSON file of the run."""
+        client().log_dict(self.run_id, values, file_name)  # type: ignore[arg-type]
+
+    def table(self, frame: "pd.DataFrame", file_name: str) -> None:
+        """Keep a table as a Parquet file of the run."""
+        with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
+            path = Path(scratch) / file_name
+            frame.to_parquet(path, index=False)
+            client().log_artifact(self.run_id, str(path))
+
+    def _log_metrics(self, points: Iterable[tuple[str, float | None, int]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        items = [
+            Metric(name, float(value), now, step)
+            for name, value, step in points
+            if value is not None and math.isfinite(value)
+        ]
+        for start in range(0, len(items), METRICS_PER_BATCH):
+            client().log_batch(self.run_id, metrics=items[start : start + METRICS_PER_BATCH])
+
+
+@contextmanager
+def run(
+    experiment_id: str, *, name: str, tags: Mapping[str, object] | None = None, parent: OpenRun | None = None
+) -> Iterator[OpenRun]:
+    """An open run; it ends as FINISHED, as FAILED by an error, as KILLED by an interrupt."""
+    texts = {key: str(value) for key, value in (tags or {}).items()}
+    if parent:
+        texts["mlflow.parentRunId"] = parent.run_id
+    created = client().create_run(
+        experiment_id, run_name=name, tags={"mlflow.source.name": "forecast", **texts}
+    )
+    run_id = str(created.info.run_id)
+    status = "KILLED"
+    try:
+        yield OpenRun(run_id, experiment_id)
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        client().set_terminated(run_id, status)
+
+
+def newest_run(experiment_name: str, *, tags: Mapping[str, str]) -> "Run | None":
+    """The newest finished run that carries all these tags; None where there is none."""
+    found = client().get_experiment_by_name(experiment_name)
+    if found is None:
+        return None
+    conditions = [
+        "attributes.status = 'FINISHED'",
+        *(f"tags.`{key}` = '{value}'" for key, value in tags.items()),
+    ]
+    runs = client().search_runs(
+        [found.experiment_id],
+        " and ".join(conditions),
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    return runs[0] if runs else None
+
+
+def children(parent: "Run") -> "list[Run]":
+    """The child runs of a parent run, in the order in which they were started."""
+    return list(
+        client().search_runs(
+            [parent.info.experiment_id],
+            f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
+            order_by=["attributes.start_time ASC"],
+        )
+    )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, the names joined by dots."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+@contextmanager
+def addressed() -> Iterator[None]:
+    """Point MLflow's global functions at our server for a while; its logging of models knows no other way."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(home.tracking_uri())
+    mlflow.set_registry_uri(home.tracking_uri())
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before or "")
+        mlflow.set_registry_uri("")
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> "MlflowClient":
+    _configure()
+    _require_open_port(uri)
+    from mlflow import MlflowClient
+
+    _quieten()
+    _require_login(uri)
+    with answering(), home.database_lock() if home.is_embedded() else nullcontext():
+        made = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        made.search_experiments(max_results=1)
+        made.search_registered_models(max_results=1)
+    return made
+
+
+def _configure() -> None:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+
+def _quieten() -> None:
+    """MLflow's and its migration tool's progress notes are not ours to show."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _require_open_port(uri: str) -> None:
+    """Raise TrackingError when nobody listens: MLflow itself would try for minutes."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if not parts.hostname or scheme not in _PORTS:
+        return
+    try:
+        port = parts.port or _PORTS[scheme]
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise TrackingError(
+            f"the MLflow server at {masked(uri)} cannot be reached ({error}); start it, correct "
+            "MLFLOW_TRACKING_URI, or unset that variable to use the embedded database"
+        ) from error
+
+
+def _require_login(uri: str) -> None:
+    """Raise TrackingError when a database refuses us: MLflow itself would try for minutes."""
+    if urlsplit(uri).scheme.split("+")[0] in {"http", "https", "sqlite", "file", ""}:
+        return
+    import sqlalchemy
+
+    with answering():
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def _create_experiment(name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    location = (home.artifact_root() / name).as_uri() if home.is_embedded() else None
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # opens the machine-learning pages of the UI
+    try:
+        return str(client().create_experiment(name, artifact_location=location, tags=tags))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return experiment(name)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return masked_text(lines[0]) if lines else type(error).__name__
+
+
+def masked_text(text: str) -> str:
+    """A message without the tracking server's password, which drivers like to repeat."""
+    password = urlsplit(home.tracking_uri()).password
+    return text.replace(password, "***") if password else text
