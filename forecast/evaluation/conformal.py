@@ -28,8 +28,10 @@ def fit_calibration(
     The score of a level is (y - quantile) / scale, and the correction its empirical quantile at that level,
     with the finite-sample step of conformal prediction outwards. The median keeps a correction of 0.
 
-    Scores of neighbouring steps ahead are pooled after division by a smooth spread per step; with fewer than
-    100 windows that spread never shrinks with the step ahead. A level beyond 1 / (windows + 1) has no sample:
+    Scores of neighbouring steps ahead are pooled after division by a smooth spread per step. With fewer than
+    100 windows that spread never shrinks with the step ahead, and the scores of a level and of its mirror
+    image are pooled with opposite signs: a dozen overlapping windows that all miss on one side are one event,
+    no evidence of bias, so that the intervals stay on both sides of the median. A level beyond 1 / (windows + 1) has no sample:
     it continues the outermost supported one by a normal tail and is marked `parametric`.
 
     Source: Romano, Patterson & Candès, "Conformalized quantile regression", 2019, per step ahead, one-sided,
@@ -42,7 +44,9 @@ def fit_calibration(
         return Calibration.none(horizon, quantile_levels)
     scores = (y[:, :, None] - quantiles) / scale[:, None, None]  # (R, H, Q)
     centre = median_index(quantile_levels)
-    spread = smooth_spread(scores[:, :, centre], monotone=num_windows < FEW_WINDOWS)
+    few = num_windows < FEW_WINDOWS
+    spread = smooth_spread(scores[:, :, centre], monotone=few)
+    scores = mirrored(scores, quantile_levels) if few else scores
     relative = scores / spread[None, :, None]
     supported = supported_levels(quantile_levels, num_windows)
     corrections = np.zeros((horizon, len(quantile_levels)))
@@ -62,6 +66,19 @@ def fit_calibration(
         growth=growth_of(spread),
         parametric=np.array([not low <= level <= high for level in quantile_levels]),
     )
+
+
+def mirrored(scores: NDArray[np.float64], quantile_levels: tuple[float, ...]) -> NDArray[np.float64]:
+    """Scores (R, H, Q) with those of the opposite levels, negated, below them: (2R, H, Q).
+
+    A level without an opposite keeps its own scores twice.
+    """
+    places = {round(level, 9): index for index, level in enumerate(quantile_levels)}
+    opposite = [places.get(round(1 - level, 9)) for level in quantile_levels]
+    columns = [
+        scores[..., own] if other is None else -scores[..., other] for own, other in enumerate(opposite)
+    ]
+    return np.concatenate([scores, np.stack(columns, axis=-1)])
 
 
 def supported_levels(quantile_levels: tuple[float, ...], num_windows: int) -> tuple[float, float]:
