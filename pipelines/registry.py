@@ -190,7 +190,7 @@ def downloaded(version: Version) -> Iterator[Path]:
         if not folder.is_dir():
             raise ArtifactError(
                 f"version {version.version} of {version.name!r} holds no {FORECASTER_FOLDER}; it was "
-                f"not made by `forecast retrain`, or has lost its files: run `forecast retrain {version.name}`"
+                f"not made by `forecast retrain`, or lost its files: run `forecast retrain {version.name}`"
             )
         yield folder
 

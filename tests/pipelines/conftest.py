@@ -1,8 +1,8 @@
-"""What the tests of the pipelines share: a home folder whose database exists already, and the command line."""
+"""What the tests of the pipelines share: a home folder with a database, and the command line."""
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,11 @@ class Ended:
     err: str
 
 
+Command = Callable[..., Ended]
+
+
 @pytest.fixture
-def forecast(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Ended]]:
+def forecast(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run the command `forecast` in this process, as the console script does."""
 
     def run(*arguments: object) -> Ended:
@@ -56,4 +57,4 @@ def forecast(
         streams = capsys.readouterr()
         return Ended(int(ended.value.code or 0), streams.out, streams.err)
 
-    yield run
+    return run

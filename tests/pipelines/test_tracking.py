@@ -21,7 +21,7 @@ def experiment(tracked: Path) -> str:
     return tracking.experiment("shop")
 
 
-def test_an_experiment_opens_in_the_machine_learning_pages_and_keeps_its_files_at_home(
+def test_an_experiment_opens_in_the_right_pages_and_keeps_its_files_at_home(
     experiment: str,
 ) -> None:
     found = tracking.client().get_experiment(experiment)
