@@ -1,6 +1,6 @@
 """One sequence of values per series becomes a panel: the door for requests, fast and strict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -13,9 +13,9 @@ from forecast.series.calendar import Frequency, Stamps, holiday_dates
 from forecast.series.covariates import CovariateRows, StaticCovariates
 from forecast.series.encoding import encode
 from forecast.series.panel import Panel
-from forecast.series.report import Report, name_series
-from forecast.series.rows import Policies, RawRows, RegularRows, check_values, finding, regularise
-from forecast.series.stamps import read_stamps
+from forecast.series.report import Finding, Report, name_series
+from forecast.series.rows import Policies, RowPlan, check_kind, check_values, finding, finite, plan_rows
+from forecast.series.stamps import read_stamps, second_turns
 
 _NUMBERS = {int, float, type(None)}
 
@@ -53,60 +53,81 @@ def panel_from_arrays(
         )
     closed = holiday_dates(holidays)
     if ds is not None:
-        rows, zone = _by_stamps(names, columns, sizes, ds, freq, timezone)
+        plan, zone = _by_stamps(names, sizes, ds, freq, timezone)
+        trading = plan.stamps
     else:
-        rows, zone = _by_starts(names, columns, sizes, starts or (), freq, timezone, closed)
+        plan, zone = _by_starts(names, sizes, starts or (), freq, timezone)
+        trading = _weekdays(plan, closed, zone) if freq.kind == "trading" else None
     return panel_of(
-        rows,
+        replace(plan, stamps=trading),
+        columns.__getitem__,
         season_length=season_length,
         timezone=zone,
         holidays=tuple(map(str, closed)),
         past_names=past_names,
-        known=_known_rows(known, names, sizes, rows),
+        known=_known_rows(known, names, sizes, plan),
         static=_static_rows(static, len(names)),
         refuse_missing=True,
     )
 
 
 def panel_of(
-    rows: RegularRows,
+    plan: RowPlan,
+    column: Callable[[str], NDArray[np.float64]],
     *,
-    season_length: int | None,
-    timezone: str | None,
-    holidays: tuple[str, ...],
-    past_names: Sequence[str],
-    known: CovariateRows | None,
-    static: StaticCovariates | None,
+    policies: Policies | None = None,
+    season_length: int | None = None,
+    timezone: str | None = None,
+    holidays: tuple[str, ...] = (),
+    past_names: Sequence[str] = (),
+    known_names: Sequence[str] = (),
+    known: CovariateRows | None = None,
+    static: StaticCovariates | None = None,
     refuse_missing: bool = False,
 ) -> Panel:
-    """The panel of regular series; EmptyDataError where nothing (or, if asked, one series) has no observed value."""
-    begins = np.cumsum(rows.lengths) - rows.lengths
-    encoded = encode(rows.columns["y"], begins, rows.lengths)
-    silent = encoded.first_observed >= rows.lengths
-    if silent.all() or (refuse_missing and silent.any()):
-        raise EmptyDataError(
-            f"all values of series {name_series(rows.unique_ids[silent])} are missing; send at least one observed "
-            "value per series or leave them out."
-        )
+    """The panel of planned rows; `column(name)` gives the values of the sorted rows, one column at a time.
+
+    EmptyDataError where no series (or, with `refuse_missing`, one of them not) has an observed value.
+    """
+    policies = policies or Policies()
+    begins = np.cumsum(plan.lengths) - plan.lengths
+    findings = list(plan.findings)
+
+    def regular(name: str) -> NDArray[np.float64]:
+        values, found = finite(column(name), plan, policies, column=name)
+        findings.extend(found)
+        return plan.regular(values, gaps=policies.gaps if name == "y" else "nan")
+
+    encoded = encode(regular("y"), begins, plan.lengths)
+    silent = encoded.first_observed >= plan.lengths
+    _refuse_silent(plan.unique_ids, silent, one_is_enough=refuse_missing)
     parts: dict[str, Any] = {} if season_length is None else {"season_length": check_season(season_length)}
-    if past_names:
-        chosen = {name: rows.columns[name] for name in past_names}
-        parts["past"] = CovariateRows.from_columns(chosen, begins, rows.lengths)
+    for kind, names in (("past", past_names), ("known", known_names)):
+        if names:
+            columns = ((name, regular(name)) for name in names)
+            parts[kind] = CovariateRows.from_columns(columns, begins, plan.lengths)
     parts |= {name: part for name, part in (("known", known), ("static", static)) if part is not None}
     panel = Panel.build(
-        rows.unique_ids,
+        plan.unique_ids,
         encoded,
-        rows.lengths,
-        rows.starts,
-        freq=rows.freq,
+        plan.lengths,
+        plan.starts,
+        freq=plan.freq,
         timezone=timezone,
-        base_stamps=rows.stamps,
+        base_stamps=plan.stamps,
         holidays=holidays,
-        num_gaps=rows.num_gaps,
-        report=rows.report,
+        num_gaps=plan.num_gaps,
         **parts,
     )
-    return replace(panel, report=_with_silent_and_constant(panel, silent))
+    return replace(panel, report=Report((*findings, *_silent_and_constant(panel, silent))))
+
+
+def _refuse_silent(unique_ids: NDArray[Any], silent: NDArray[np.bool_], *, one_is_enough: bool) -> None:
+    if silent.all() or (one_is_enough and silent.any()):
+        raise EmptyDataError(
+            f"all values of series {name_series(unique_ids[silent])} are missing; send at least one observed "
+            "value per series, or leave them out."
+        )
 
 
 def check_season(season_length: int) -> int:
@@ -120,18 +141,18 @@ def check_season(season_length: int) -> int:
     return int(season_length)
 
 
-def _with_silent_and_constant(panel: Panel, silent: NDArray[np.bool_]) -> Report:
-    report = panel.report
-    if silent.any():
-        names = panel.unique_ids[silent]
-        message = f"{len(names):,} series have no observed value: {name_series(names)}"
-        report = report.add(finding("all_missing", message, names, len(names)))
-    constant = panel.is_constant() & ~silent
-    if constant.any():
-        names = panel.unique_ids[constant]
-        message = f"{len(names):,} series are constant: {name_series(names)}"
-        report = report.add(finding("constant", message, names, len(names)))
-    return report
+def _silent_and_constant(panel: Panel, silent: NDArray[np.bool_]) -> list[Finding]:
+    found = []
+    for code, places, words in (
+        ("all_missing", silent, "have no observed value"),
+        ("constant", panel.is_constant() & ~silent, "are constant"),
+    ):
+        if places.any():
+            names = panel.unique_ids[places]
+            found.append(
+                finding(code, f"{len(names):,} series {words}: {name_series(names)}", names, len(names))
+            )
+    return found
 
 
 def _names(unique_ids: Sequence[str], ys: Sequence[Any]) -> NDArray[Any]:
@@ -178,84 +199,67 @@ def _check(columns: Mapping[str, NDArray[np.float64]], names: NDArray[Any], size
 
 def _by_starts(
     names: NDArray[Any],
-    columns: Mapping[str, NDArray[np.float64]],
     sizes: NDArray[np.int64],
     starts: Sequence[Any],
     freq: Frequency,
     timezone: str | None,
-    closed: NDArray[np.datetime64],
-) -> tuple[RegularRows, str | None]:
+) -> tuple[RowPlan, str | None]:
     if len(starts) != len(names):
         raise DataError(
             f"there are {len(names):,} series and {len(starts):,} starts; send one start per series."
         )
     read = read_stamps(list(starts), timezone=timezone, what="start")
-    first = _of_kind(read.stamps, freq, "start")
+    first = check_kind(read.stamps, freq, "start")
     _, on_grid = freq.locate(first, first, timezone=read.timezone)
     if not on_grid.all():
-        place = int(np.flatnonzero(~on_grid)[0])
+        place = int((~on_grid).argmax())
         freq.refuse(first[place], series=str(names[place]))
-    stamps = None
-    if freq.kind == "trading":
-        stamps = np.concatenate(
-            [
-                np.append(start, freq.future(start, size - 1, holidays=closed, timezone=read.timezone))
-                for start, size in zip(first, sizes, strict=True)
-            ]
-        )
-    rows = RegularRows(
-        unique_ids=names,
-        lengths=sizes,
-        starts=first,
-        stamps=stamps,
-        columns=columns,
-        num_gaps=np.zeros(len(names), dtype=np.int64),
-        freq=freq,
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return RowPlan(unique_ids=names, bounds=bounds, lengths=sizes, starts=first, freq=freq), read.timezone
+
+
+def _weekdays(plan: RowPlan, closed: NDArray[np.datetime64], timezone: str | None) -> Stamps:
+    """The stamps of series of which only the first is known: weekdays less holidays."""
+    spans = zip(plan.starts, plan.lengths, strict=True)
+    return np.concatenate(
+        [
+            np.append(start, plan.freq.future(start, n - 1, holidays=closed, timezone=timezone))
+            for start, n in spans
+        ]
     )
-    return rows, read.timezone
-
-
-def _of_kind(stamps: Stamps, freq: Frequency, what: str) -> Stamps:
-    if freq.is_integer and stamps.dtype.kind == "M":
-        raise FrequencyError(
-            f"{what} holds dates and freq={freq.alias} is integer time; send whole numbers, or declare the "
-            "frequency of the dates."
-        )
-    if not freq.is_integer and stamps.dtype.kind != "M":
-        raise FrequencyError(
-            f"{what} holds numbers and {freq.words} stamps are dates; send dates, or freq=1."
-        )
-    return stamps
 
 
 def _by_stamps(
     names: NDArray[Any],
-    columns: Mapping[str, NDArray[np.float64]],
     sizes: NDArray[np.int64],
     ds: Sequence[Any],
     freq: Frequency,
     timezone: str | None,
-) -> tuple[RegularRows, str | None]:
+) -> tuple[RowPlan, str | None]:
     got = np.array([len(stamps) for stamps in ds], dtype=np.int64)
-    if len(got) != len(names) or (got != sizes).any():
-        place = int(np.flatnonzero(got != sizes)[0]) if len(got) == len(names) else 0
+    if len(got) != len(names):
         raise DataError(
-            f"series {str(names[place])!r} has {sizes[place]:,} values and "
-            f"{got[place] if len(got) else 0:,} stamps; send one stamp per value."
+            f"there are {len(names):,} series and {len(got):,} lists of stamps; send one per series."
+        )
+    if (got != sizes).any():
+        place = int((got != sizes).argmax())
+        raise DataError(
+            f"series {str(names[place])!r} has {sizes[place]:,} values and {got[place]:,} stamps; send one stamp "
+            "per value."
         )
     flat = np.concatenate(list(ds)) if isinstance(ds[0], np.ndarray) else list(chain.from_iterable(ds))
     read = read_stamps(flat, timezone=timezone, what="ds")
-    stamps = _of_kind(read.stamps, freq, "ds")
     codes = np.repeat(np.arange(len(names)), sizes)
+    stamps = check_kind(second_turns(read, codes), freq, "ds")
     backward = (codes[1:] == codes[:-1]) & (stamps[1:] < stamps[:-1])
     if backward.any():
-        row = int(np.flatnonzero(backward)[0])
+        row = int(backward.argmax())
         raise DataError(
             f"the stamps of series {str(names[codes[row]])!r} are not in time order: {stamps[row + 1]} follows "
             f"{stamps[row]}; sort them together with their values."
         )
-    raw = RawRows(unique_ids=names, codes=codes, stamps=stamps, columns=columns)
-    return regularise(raw, freq=freq, policies=Policies(), timezone=read.timezone), read.timezone
+    plan = plan_rows(names, codes, stamps, freq=freq, policies=Policies(), timezone=read.timezone)
+    return plan, read.timezone
 
 
 def _covariate_names(rows: Sequence[Mapping[str, Any]] | None, num_series: int, kind: str) -> tuple[str, ...]:
@@ -292,14 +296,14 @@ def _known_rows(
     known: Sequence[Mapping[str, Any]] | None,
     names: NDArray[Any],
     sizes: NDArray[np.int64],
-    rows: RegularRows,
+    plan: RowPlan,
 ) -> CovariateRows | None:
     found = _covariate_names(known, len(names), "known")
     if not found or known is None:
         return None
-    if rows.num_gaps.any():
+    if plan.num_gaps.any():
         raise CovariateError(
-            f"series {name_series(names[rows.num_gaps > 0])} have gaps in ds and known covariates, which cannot be "
+            f"series {name_series(names[plan.num_gaps > 0])} have gaps in ds and known covariates, which cannot be "
             "aligned; send every step, with null for missing values."
         )
     parts = {
@@ -316,7 +320,7 @@ def _known_rows(
                 )
     columns = {name: np.concatenate(series) for name, series in parts.items()}
     _check(columns, names, lengths)
-    return CovariateRows.from_columns(columns, np.cumsum(lengths) - lengths, lengths)
+    return CovariateRows.from_columns(columns.items(), np.cumsum(lengths) - lengths, lengths)
 
 
 def _static_rows(static: Sequence[Mapping[str, Any]] | None, num_series: int) -> StaticCovariates | None:

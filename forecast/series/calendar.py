@@ -104,6 +104,11 @@ class Frequency:
         return _whole(season, _FIXED[self.unit] * self.multiple)
 
     @property
+    def microseconds(self) -> int:
+        """The length of a step of a fixed frequency."""
+        return self._stride
+
+    @property
     def words(self) -> str:
         """The frequency for a sentence: "monthly (MS)", "hourly (h)"."""
         word = _WORDS.get(self.unit) or _PERIOD_WORDS[_PERIOD_MONTHS[self.unit]]
@@ -319,7 +324,7 @@ def holiday_dates(holidays: Iterable[Any]) -> NDArray[np.datetime64]:
 
 def as_stamps(stamps: Any, freq: Frequency) -> Stamps:
     """Stamps as datetime64[us], or int64 for integer time; aware ones become UTC. FrequencyError for the wrong kind."""
-    if isinstance(stamps, pd.Timestamp) or (isinstance(stamps, pd.DatetimeIndex | pd.Series)):
+    if isinstance(stamps, pd.Timestamp | pd.DatetimeIndex | pd.Series):
         stamps = naive_utc(stamps)
     array = np.asarray(stamps)
     if freq.is_integer:
@@ -417,9 +422,15 @@ def _infer_calendar(local: Stamps) -> Frequency | None:
             (f for name in names if (f := Frequency.parse(name)).kind == "calendar" and _fits(f, local)), None
         )
     business = Frequency.parse("B")
-    weekend = (local.astype("datetime64[D]").astype(np.int64) + 3) % 7 >= 5
-    spans_weekend = (local[-1] - local[0]) >= np.timedelta64(7, "D")
-    return business if spans_weekend and not weekend.any() and _fits(business, local) else None
+    if not _never_on_weekends(local) or not _fits(business, local):
+        return None
+    return business if (np.diff(business.positions(local)) == 1).all() else None
+
+
+def _never_on_weekends(local: Stamps) -> bool:
+    """Whether stamps of more than a week leave out every Saturday and Sunday."""
+    weekdays = (local.astype("datetime64[D]").astype(np.int64) + 3) % 7
+    return bool(local[-1] - local[0] >= np.timedelta64(7, "D") and (weekdays < 5).all())
 
 
 def _infer_fixed(instants: Stamps, local: Stamps) -> Frequency | None:
@@ -431,6 +442,8 @@ def _infer_fixed(instants: Stamps, local: Stamps) -> Frequency | None:
     if shortest == 7 * _DAY and local[0] == local[0].astype("datetime64[D]"):
         weekday = _WEEKDAYS[(int(local[0].astype("datetime64[D]").astype(np.int64)) + 3) % 7]
         return Frequency.parse(f"W-{weekday}")
+    if shortest == _DAY and _never_on_weekends(local):
+        return None  # trading days: which weekdays are holidays is not for us to say
     if shortest % _DAY == 0:
         return Frequency.parse(f"{shortest // _DAY}D")
     unit = next(name for name in ("h", "min", "s", "ms", "us") if shortest % _FIXED[name] == 0)

@@ -3,7 +3,7 @@
 N series, C covariates of one kind, T flat values, B chosen series, W steps
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,25 +46,25 @@ class CovariateRows:
     @classmethod
     def from_columns(
         cls,
-        columns: Mapping[str, NDArray[np.float64]],
+        columns: Iterable[tuple[str, NDArray[np.float64]]],
         begins: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> "CovariateRows":
-        """Rows from flat columns (T,) in units; series lie one after the other."""
-        parts = [encode(column, begins, lengths) for column in columns.values()]
-        num_values = int(lengths.sum()) if columns else 0
+        """Rows from names and flat columns (T,) in units, taken one at a time; series lie one after the other."""
+        parts = {name: encode(column, begins, lengths) for name, column in columns}
+        num_values = int(lengths.sum()) if parts else 0
 
         def stack(arrays: list[Any], width: int, dtype: Any) -> Any:
             return np.stack(arrays) if arrays else np.empty((0, width), dtype=dtype)
 
         return cls(
-            names=tuple(columns),
-            values=stack([part.values for part in parts], num_values, np.float32),
+            names=tuple(parts),
+            values=stack([part.values for part in parts.values()], num_values, np.float32),
             begins=begins,
             lengths=lengths,
-            offsets=stack([part.offsets for part in parts], len(begins), np.float64),
-            scales=stack([part.scales for part in parts], len(begins), np.float64),
-            first_observed=stack([part.first_observed for part in parts], len(begins), np.int64),
+            offsets=stack([part.offsets for part in parts.values()], len(begins), np.float64),
+            scales=stack([part.scales for part in parts.values()], len(begins), np.float64),
+            first_observed=stack([part.first_observed for part in parts.values()], len(begins), np.int64),
         )
 
     def __len__(self) -> int:

@@ -1,13 +1,14 @@
-"""Raw rows become regular series: sorted, each stamp once, on the grid, gaps filled; each repair is a finding.
+"""Raw rows become regular series: sorted, each stamp once, on the grid, gaps filled; repairs are findings.
 
 N series, R rows as they came, T steps of the regular series
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from forecast.errors import (
@@ -19,13 +20,13 @@ from forecast.errors import (
 )
 from forecast.series.calendar import Frequency, Stamps, infer_frequency, to_local, to_utc
 from forecast.series.encoding import LARGEST
-from forecast.series.report import MAX_LISTED, Finding, Report, name_series
+from forecast.series.report import MAX_LISTED, Finding, name_series
 
 _CHOICES = {
     "duplicates": ("error", "first", "last", "mean", "sum"),
     "gaps": ("nan", "zero", "forward"),
     "infinite": ("error", "nan"),
-    "align": ("floor", "round", "ceil"),
+    "align": ("floor", "nearest", "ceil"),
     "aggregate": ("mean", "sum", "first", "last", "min", "max", "median"),
 }
 
@@ -43,7 +44,7 @@ class Policies:
     grid: str | None = None
     """The frequency of a grid on which jittering stamps are put, such as 5min."""
     align: str = "floor"
-    """How a stamp finds its place on the grid: floor, round or ceil."""
+    """How a stamp finds its place on the grid: floor, nearest or ceil."""
     aggregate: str = "mean"
     """The value of a grid step with several readings."""
 
@@ -58,174 +59,239 @@ class Policies:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RawRows:
-    """Rows as they came: whose they are, when, and the values in units."""
+class RowPlan:
+    """How rows become regular series: the same steps for every column."""
 
     unique_ids: NDArray[Any]
-    """(N,) str."""
-    codes: NDArray[Any]
-    """(R,) the series of each row, a place in `unique_ids`."""
-    stamps: Stamps
-    """(R,)."""
-    columns: Mapping[str, NDArray[np.float64]]
-    """Values (R,) by name, the target as "y"; NaN where missing."""
+    """(N,) in panel order."""
+    bounds: NDArray[np.int64]
+    """(N + 1,) the first of the sorted, distinct rows of each series."""
+    lengths: NDArray[np.int64]
+    """(N,) steps."""
+    starts: Stamps
+    """(N,)."""
+    freq: Frequency
+    stamps: Stamps | None = None
+    """(T,) for "trading" only."""
+    order: NDArray[np.int64] | None = None
+    """(R,) the rows sorted by series and time; None where they were."""
+    runs: NDArray[np.int64] | None = None
+    """The first of each run of rows with one stamp; None where none is repeated."""
+    merge: str = "first"
+    """The value of a run."""
+    places: NDArray[np.int64] | None = None
+    """The step in T of each distinct row; None where there are no gaps."""
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def num_gaps(self) -> NDArray[np.int64]:
+        """(N,) steps without a row."""
+        return self.lengths - np.diff(self.bounds)
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RegularRows:
-    """Series on their grid, one after the other."""
+    def sorted_rows(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values (R,) of rows as they came, sorted by series and time."""
+        return values if self.order is None else values[self.order]
 
-    unique_ids: NDArray[Any]
-    lengths: NDArray[np.int64]
-    starts: Stamps
-    stamps: Stamps | None
-    """(T,) for "trading" only."""
-    columns: Mapping[str, NDArray[np.float64]]
-    num_gaps: NDArray[np.int64]
-    freq: Frequency
-    report: Report = field(default_factory=Report)
+    def series_at(self, row: int) -> str:
+        """The series of one of the sorted rows."""
+        row = row if self.runs is None else int(np.searchsorted(self.runs, row, side="right")) - 1
+        return str(self.unique_ids[int(np.searchsorted(self.bounds, row, side="right")) - 1])
+
+    def regular(self, values: NDArray[np.float64], *, gaps: str = "nan") -> NDArray[np.float64]:
+        """Sorted rows (R,) as regular series (T,): repeated stamps merged, absent steps filled."""
+        if self.runs is not None:
+            values = merged(values, self.runs, self.merge)
+        if self.places is None:
+            return values
+        return _spread(values, self.places, int(self.lengths.sum()), gaps)
 
 
-def regularise(
-    raw: RawRows, *, freq: Frequency | None, policies: Policies, timezone: str | None = None
-) -> RegularRows:
-    """Check and repair rows by the policies; DataError and its kin where a finding is an error."""
-    if not len(raw.codes):
+def plan_rows(
+    unique_ids: NDArray[Any],
+    codes: NDArray[Any],
+    stamps: Stamps,
+    *,
+    freq: Frequency | None,
+    policies: Policies,
+    timezone: str | None = None,
+) -> RowPlan:
+    """Check and repair stamps by the policies; DataError and its kin where a finding is an error.
+
+    codes (R,) are places in unique_ids (N,). Series keep the order in which they first appear.
+    """
+    if not len(codes):
         raise EmptyDataError("the data have no rows; send at least one series with values.")
-    raw = _finite(raw, policies)
-    raw = _sorted(raw)
+    findings: list[Finding] = []
+    order = _order(unique_ids, codes, stamps, findings)
+    if order is not None:
+        codes, stamps = codes[order], stamps[order]
     if policies.grid is not None:
-        raw, freq = _on_grid(raw, policies, timezone), Frequency.parse(policies.grid)
-    raw = _distinct(raw, policies, aggregated=policies.grid is not None)
-    bounds = _bounds(raw)
-    freq, findings = (freq, raw.findings) if freq else _inferred(raw, bounds, timezone)
+        freq = _grid(policies.grid, freq)
+        stamps = _on_grid(unique_ids, codes, stamps, freq, policies, timezone, findings)
+    runs, merge = _runs(unique_ids, codes, stamps, policies, findings)
+    if runs is not None:
+        codes, stamps = codes[runs], stamps[runs]
+    bounds = _bounds(codes)
+    names = np.asarray(unique_ids[codes[bounds[:-1]]])
+    freq = freq or _inferred(names, stamps, bounds, timezone, findings)
+    shared: dict[str, Any] = {
+        "unique_ids": names,
+        "bounds": bounds,
+        "starts": stamps[bounds[:-1]],
+        "freq": freq,
+    }
+    shared |= {"order": order, "runs": runs, "merge": merge}
     if freq.kind == "trading":
-        return _as_trading(raw, bounds, freq)
-    return _on_steps(replace(raw, findings=findings), bounds, freq, policies, timezone)
+        check_kind(stamps, freq, "ds")
+        return RowPlan(**shared, lengths=np.diff(bounds), stamps=stamps, findings=tuple(findings))
+    lengths, places = _places(
+        names, check_kind(stamps, freq, "ds"), bounds, freq, policies, timezone, findings
+    )
+    return RowPlan(**shared, lengths=lengths, places=places, findings=tuple(findings))
 
 
 def finding(code: str, message: str, unique_ids: Sequence[Any] | NDArray[Any], count: int) -> Finding:
     """A finding with its series cut to what is listed."""
-    return Finding(
-        code=code,
-        message=message,
-        unique_ids=tuple(str(name) for name in unique_ids[:MAX_LISTED]),
-        count=int(count),
-    )
+    listed = tuple(str(name) for name in unique_ids[:MAX_LISTED])
+    return Finding(code=code, message=message, unique_ids=listed, count=int(count))
 
 
-def _found(raw: RawRows, code: str, message: str, codes: NDArray[Any], count: int) -> RawRows:
-    names = raw.unique_ids[np.unique(codes)]
-    return replace(
-        raw, findings=(*raw.findings, finding(code, f"{message}: {name_series(names)}", names, count))
-    )
+def found_in(code: str, message: str, unique_ids: NDArray[Any], codes: NDArray[Any]) -> Finding:
+    """A finding about some rows, of which `codes` are the series."""
+    names = unique_ids[pd.unique(codes)]
+    return finding(code, f"{message}: {name_series(names)}", names, len(codes))
 
 
-def check_values(values: NDArray[np.float64], series_at: Any, *, column: str = "y") -> None:
+def check_kind(stamps: Stamps, freq: Frequency, what: str) -> Stamps:
+    """The stamps, or FrequencyError where they are dates and the frequency integer time, or the reverse."""
+    if freq.is_integer and stamps.dtype.kind == "M":
+        raise FrequencyError(
+            f"{what} holds dates and freq={freq.alias} is integer time; send whole numbers, or declare the "
+            "frequency of the dates."
+        )
+    if not freq.is_integer and stamps.dtype.kind != "M":
+        raise FrequencyError(
+            f"{what} holds whole numbers and {freq.words} stamps are dates; send dates, or declare freq=1."
+        )
+    return stamps
+
+
+_BLOCK = 1 << 20
+"""Rows looked at together, so that temporaries stay small."""
+
+
+def check_values(values: NDArray[np.float64], series_at: Callable[[int], str], *, column: str = "y") -> None:
     """ValueRangeError where a value is infinite or too large for float32; `series_at(row)` names the series."""
-    with np.errstate(invalid="ignore"):
-        bad = np.abs(values) >= LARGEST
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        what = (
-            "an infinite value"
-            if np.isinf(values[row])
-            else f"the value {values[row]:.6g}, beyond ±{LARGEST:g},"
+    for low in range(0, len(values), _BLOCK):
+        bad = np.abs(values[low : low + _BLOCK]) >= LARGEST
+        if bad.any():
+            row = low + int(bad.argmax())
+            _refuse_value(float(values[row]), series_at(row), column)
+
+
+def _refuse_value(value: float, series: str, column: str) -> NoReturn:
+    where = "" if column == "y" else f" in the column {column!r}"
+    if np.isinf(value):
+        raise ValueRangeError(
+            f"series {series!r} holds an infinite value{where}; correct it, or read it as missing with "
+            "infinite='nan'."
         )
-        where = f" in the column {column!r}" if column != "y" else ""
-        remedy = (
-            "correct it or read it as missing with infinite='nan'" if np.isinf(values[row]) else "rescale it"
-        )
-        raise ValueRangeError(f"series {str(series_at(row))!r} holds {what}{where}; {remedy}.")
-
-
-def _finite(raw: RawRows, policies: Policies) -> RawRows:
-    columns = dict(raw.columns)
-    for name, values in raw.columns.items():
-        if not np.isinf(values).any():
-            check_values(values, lambda row: raw.unique_ids[raw.codes[row]], column=name)
-            continue
-        if policies.infinite == "error":
-            check_values(values, lambda row: raw.unique_ids[raw.codes[row]], column=name)
-        infinite = np.isinf(values)
-        columns[name] = np.where(infinite, np.nan, values)
-        message = f"{infinite.sum():,} infinite values of {name!r} are missing now"
-        raw = _found(raw, "infinite_as_nan", message, raw.codes[infinite], infinite.sum())
-    return replace(raw, columns=columns)
-
-
-def _sorted(raw: RawRows) -> RawRows:
-    same = raw.codes[1:] == raw.codes[:-1]
-    backward = same & (raw.stamps[1:] < raw.stamps[:-1])
-    grouped = int((~same).sum()) + 1 == len(raw.unique_ids)
-    if grouped and not backward.any():
-        return raw
-    order = np.lexsort((raw.stamps, raw.codes))
-    moved = replace(
-        raw,
-        codes=raw.codes[order],
-        stamps=raw.stamps[order],
-        columns={name: values[order] for name, values in raw.columns.items()},
+    raise ValueRangeError(
+        f"series {series!r} holds the value {value:.6g}{where}, beyond ±{LARGEST:g}; rescale it."
     )
+
+
+def finite(
+    values: NDArray[np.float64], plan: RowPlan, policies: Policies, *, column: str = "y"
+) -> tuple[NDArray[np.float64], tuple[Finding, ...]]:
+    """Sorted rows with every value in range: infinite ones are an error, or missing and a finding."""
+    if policies.infinite == "error" or not (infinite := np.isinf(values)).any():
+        check_values(values, plan.series_at, column=column)
+        return values, ()
+    values = np.where(infinite, np.nan, values)
+    check_values(values, plan.series_at, column=column)
+    names = np.array(list(dict.fromkeys(map(plan.series_at, np.flatnonzero(infinite)))), dtype=object)
+    count = int(infinite.sum())
+    message = f"{count:,} infinite values of {column!r} are missing now: {name_series(names)}"
+    return values, (finding("infinite_as_nan", message, names, count),)
+
+
+def _order(
+    unique_ids: NDArray[Any], codes: NDArray[Any], stamps: Stamps, findings: list[Finding]
+) -> NDArray[np.int64] | None:
+    """The rows by series and time; None where they are."""
+    same = codes[1:] == codes[:-1]
+    backward = same & (stamps[1:] < stamps[:-1])
+    grouped = len(same) - int(same.sum()) + 1 == len(unique_ids)
+    if grouped and not backward.any():
+        return None
     if grouped:
         message = f"rows were not in time order ({backward.sum():,} backward steps) and were sorted"
-        return _found(moved, "sorted", message, raw.codes[1:][backward], backward.sum())
-    message = "rows of the series were interleaved and were sorted by series, then time"
-    return replace(moved, findings=(*moved.findings, finding("sorted", message, (), len(order))))
+        findings.append(found_in("sorted", message, unique_ids, codes[1:][backward]))
+    else:
+        message = "rows of the series were interleaved and were sorted by series, then time"
+        findings.append(finding("sorted", message, (), len(codes)))
+    first_seen, _ = pd.factorize(codes)
+    return np.lexsort((stamps, first_seen))
 
 
-def _on_grid(raw: RawRows, policies: Policies, timezone: str | None) -> RawRows:
-    grid = Frequency.parse(policies.grid)
-    if raw.stamps.dtype.kind != "M":
-        raise FrequencyError("grid= needs dates as stamps and got integers; leave grid out and use freq=1.")
-    zone = timezone if grid.is_day_based else None
-    wall = (to_local(raw.stamps, zone) if zone else raw.stamps).astype(np.int64)
-    step = grid.multiple * int(np.timedelta64(1, grid_unit(grid)) / np.timedelta64(1, "us"))
-    shift = {"floor": 0, "round": step // 2, "ceil": step - 1}[policies.align]
-    aligned = ((wall + shift) // step * step).astype("datetime64[us]")
-    aligned = to_utc(aligned, zone) if zone else aligned
-    moved = aligned != raw.stamps
-    if not moved.any():
-        return raw
-    raw = _found(
-        raw,
-        "regridded",
-        f"{moved.sum():,} stamps were put on the {grid} grid ({policies.align})",
-        raw.codes[moved],
-        moved.sum(),
-    )
-    return replace(raw, stamps=aligned)
-
-
-def grid_unit(grid: Frequency) -> Any:
-    """numpy's name for the unit of a fixed frequency."""
-    return {"min": "m"}.get(grid.unit, grid.unit)
-
-
-def _distinct(raw: RawRows, policies: Policies, *, aggregated: bool) -> RawRows:
-    repeated = (raw.codes[1:] == raw.codes[:-1]) & (raw.stamps[1:] == raw.stamps[:-1])
-    if not repeated.any():
-        return raw
-    how = policies.duplicates
-    if aggregated:
-        how = policies.aggregate if how == "error" else how
-    if how == "error":
-        row = int(np.flatnonzero(repeated)[0])
-        raise DuplicateStampsError(
-            f"series {str(raw.unique_ids[raw.codes[row]])!r} has the stamp {raw.stamps[row]} more than once "
-            f"({repeated.sum():,} repeated rows in all); remove them or say what counts: duplicates='first', 'last', "
-            "'mean' or 'sum'."
+def _grid(grid: str, freq: Frequency | None) -> Frequency:
+    parsed = Frequency.parse(grid)
+    if freq is not None and not parsed.is_compatible(freq):
+        raise SpecError(
+            f"grid={grid!r} and freq={freq.alias!r} disagree; leave freq out, or make them equal."
         )
-    first = np.flatnonzero(np.concatenate([[True], ~repeated]))
+    return parsed
+
+
+def _on_grid(
+    unique_ids: NDArray[Any],
+    codes: NDArray[Any],
+    stamps: Stamps,
+    grid: Frequency,
+    policies: Policies,
+    timezone: str | None,
+    findings: list[Finding],
+) -> Stamps:
+    if stamps.dtype.kind != "M":
+        raise FrequencyError(
+            "grid= needs dates as stamps and got whole numbers; leave grid out and use freq=1."
+        )
+    zone = timezone if grid.is_day_based else None
+    wall = (to_local(stamps, zone) if zone else stamps).astype(np.int64)
+    step = grid.microseconds
+    shift = {"floor": 0, "nearest": step // 2, "ceil": step - 1}[policies.align]
+    aligned: Stamps = ((wall + shift) // step * step).astype("datetime64[us]")
+    aligned = to_utc(aligned, zone) if zone else aligned
+    moved = aligned != stamps
+    if moved.any():
+        message = f"{moved.sum():,} stamps were put on the {grid} grid ({policies.align})"
+        findings.append(found_in("regridded", message, unique_ids, codes[moved]))
+    return aligned
+
+
+def _runs(
+    unique_ids: NDArray[Any],
+    codes: NDArray[Any],
+    stamps: Stamps,
+    policies: Policies,
+    findings: list[Finding],
+) -> tuple[NDArray[np.int64] | None, str]:
+    """The first row of each run with one stamp, and how a run becomes one value; None where none is repeated."""
+    repeated = (codes[1:] == codes[:-1]) & (stamps[1:] == stamps[:-1])
+    how = policies.aggregate if policies.grid and policies.duplicates == "error" else policies.duplicates
+    if not repeated.any():
+        return None, "first"
+    if how == "error":
+        row = int(repeated.argmax())
+        raise DuplicateStampsError(
+            f"series {str(unique_ids[codes[row]])!r} has the stamp {stamps[row]} more than once "
+            f"({repeated.sum():,} repeated rows in all); remove them, or say what counts with duplicates='first', "
+            "'last', 'mean' or 'sum'."
+        )
     message = f"{repeated.sum():,} repeated stamps were resolved by {how}"
-    found = _found(raw, "duplicates_resolved", message, raw.codes[1:][repeated], repeated.sum())
-    return replace(
-        found,
-        codes=raw.codes[first],
-        stamps=raw.stamps[first],
-        columns={name: merged(values, first, how) for name, values in raw.columns.items()},
-    )
+    findings.append(found_in("duplicates_resolved", message, unique_ids, codes[1:][repeated]))
+    return np.flatnonzero(np.concatenate([[True], ~repeated])), how
 
 
 def merged(values: NDArray[np.float64], first: NDArray[np.int64], how: str) -> NDArray[np.float64]:
@@ -247,131 +313,138 @@ def _medians(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[n
     runs = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(values))))
     ordered = values[np.lexsort((values, runs))]  # NaN last within each run
     counts = np.add.reduceat((~np.isnan(values)).astype(np.int64), first)
-    low, high = first + np.maximum(counts - 1, 0) // 2, first + np.maximum(counts, 1) // 2
-    return np.where(counts > 0, (ordered[low] + ordered[np.minimum(high, len(values) - 1)]) / 2, np.nan)
+    low, high = first + np.maximum(counts - 1, 0) // 2, first + counts // 2
+    middle = (ordered[low] + ordered[np.minimum(high, len(values) - 1)]) / 2
+    return np.where(counts > 0, middle, np.nan)
 
 
-def _bounds(raw: RawRows) -> NDArray[np.int64]:
+def _bounds(codes: NDArray[Any]) -> NDArray[np.int64]:
     """(N + 1,) the first row of each series, and the number of rows."""
-    changes = np.flatnonzero(raw.codes[1:] != raw.codes[:-1]) + 1
-    return np.concatenate([[0], changes, [len(raw.codes)]]).astype(np.int64)
-
-
-def _ordered_ids(raw: RawRows, bounds: NDArray[np.int64]) -> NDArray[Any]:
-    return np.asarray(raw.unique_ids[raw.codes[bounds[:-1]]])
+    changes = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    return np.concatenate([[0], changes, [len(codes)]]).astype(np.int64)
 
 
 def _inferred(
-    raw: RawRows, bounds: NDArray[np.int64], timezone: str | None
-) -> tuple[Frequency, tuple[Finding, ...]]:
+    names: NDArray[Any],
+    stamps: Stamps,
+    bounds: NDArray[np.int64],
+    timezone: str | None,
+    findings: list[Finding],
+) -> Frequency:
     longest = int(np.argmax(np.diff(bounds)))
-    stamps = raw.stamps[bounds[longest] : bounds[longest + 1]]
-    freq = infer_frequency(stamps, timezone=timezone)
+    own = stamps[bounds[longest] : bounds[longest + 1]]
+    freq = infer_frequency(own, timezone=timezone)
     if freq is None:
-        name = str(_ordered_ids(raw, bounds)[longest])
         raise FrequencyError(
-            f"the frequency cannot be inferred from the {len(stamps):,} stamps of series {name!r}; declare it with "
-            "freq= (--freq), use freq='trading' for trading days, or put readings on a grid with grid='5min' (--grid)."
+            f"the frequency cannot be inferred from the {len(own):,} stamps of series {str(names[longest])!r}; "
+            "declare it with freq= (--freq), use freq='trading' for trading days, or put readings on a grid with "
+            "grid='5min'."
         )
-    message = f"no freq was declared; the stamps are {freq.words}"
-    return freq, (*raw.findings, finding("inferred_freq", message, (), len(stamps)))
-
-
-def _as_trading(raw: RawRows, bounds: NDArray[np.int64], freq: Frequency) -> RegularRows:
-    if raw.stamps.dtype.kind != "M":
-        raise FrequencyError("freq='trading' needs dates as stamps and got integers; use freq=1.")
-    return RegularRows(
-        unique_ids=_ordered_ids(raw, bounds),
-        lengths=np.diff(bounds),
-        starts=raw.stamps[bounds[:-1]],
-        stamps=raw.stamps,
-        columns=raw.columns,
-        num_gaps=np.zeros(len(bounds) - 1, dtype=np.int64),
-        freq=freq,
-        report=Report(raw.findings),
+    findings.append(
+        finding("inferred_freq", f"no freq was declared; the stamps are {freq.words}", (), len(own))
     )
+    return freq
 
 
-def _on_steps(
-    raw: RawRows, bounds: NDArray[np.int64], freq: Frequency, policies: Policies, timezone: str | None
-) -> RegularRows:
-    unique_ids = _ordered_ids(raw, bounds)
+def _blocks(bounds: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Neighbouring series, about `_BLOCK` rows at a time: the first and the one after the last."""
+    low = 0
+    while low < len(bounds) - 1:
+        high = int(np.searchsorted(bounds, bounds[low] + _BLOCK, side="right")) - 1
+        high = max(high, low + 1)
+        yield low, high
+        low = high
+
+
+def _places(
+    names: NDArray[Any],
+    stamps: Stamps,
+    bounds: NDArray[np.int64],
+    freq: Frequency,
+    policies: Policies,
+    timezone: str | None,
+    findings: list[Finding],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Lengths (N,) in steps, and the place of each row among them where there are gaps."""
     rows = np.diff(bounds)
-    starts = raw.stamps[bounds[:-1]]
-    steps = _steps(raw, bounds, starts, freq, timezone)
-    lengths = steps[bounds[1:] - 1] + 1
-    num_gaps = lengths - rows
-    report = Report(raw.findings)
-    columns = raw.columns
-    if num_gaps.any():
-        _check_gaps(unique_ids, steps, bounds, num_gaps, freq)
-        places = np.repeat(np.cumsum(lengths) - lengths, rows) + steps
-        columns = {name: _spread(values, places, lengths, policies.gaps) for name, values in columns.items()}
-        gappy = unique_ids[num_gaps > 0]
-        what = {"nan": "missing", "zero": "filled with zero", "forward": "filled with the value before"}[
-            policies.gaps
-        ]
-        message = f"{num_gaps.sum():,} steps without a row are {what}: {name_series(gappy)}"
-        report = report.add(finding("gaps_filled", message, gappy, num_gaps.sum()))
-    return RegularRows(
-        unique_ids=unique_ids,
-        lengths=lengths,
-        starts=starts,
-        stamps=None,
-        columns=columns,
-        num_gaps=num_gaps,
-        freq=freq,
-        report=report,
-    )
-
-
-_BLOCK = 1 << 21
+    lengths = rows.copy()
+    for low, high in _blocks(bounds):
+        steps = _steps(names, stamps, bounds, low, high, freq, timezone)
+        ends = bounds[low + 1 : high + 1] - bounds[low] - 1
+        lengths[low:high] = steps[ends] + 1
+        if policies.grid is None and (lengths[low:high] > rows[low:high]).any():
+            _check_coarse(names[low:high], steps, bounds[low : high + 1] - bounds[low], freq)
+    if (lengths == rows).all():
+        return lengths, None
+    _check_gaps(names, rows, lengths, freq)
+    begins = np.cumsum(lengths) - lengths
+    places = np.empty(len(stamps), dtype=np.int64)
+    for low, high in _blocks(bounds):
+        steps = _steps(names, stamps, bounds, low, high, freq, timezone)
+        places[bounds[low] : bounds[high]] = np.repeat(begins[low:high], rows[low:high]) + steps
+    gappy, count = names[lengths > rows], int((lengths - rows).sum())
+    what = {"nan": "missing", "zero": "filled with zero", "forward": "filled with the value before"}[
+        policies.gaps
+    ]
+    message = f"{count:,} steps without a row are {what}: {name_series(gappy)}"
+    findings.append(finding("gaps_filled", message, gappy, count))
+    return lengths, places
 
 
 def _steps(
-    raw: RawRows, bounds: NDArray[np.int64], starts: Stamps, freq: Frequency, timezone: str | None
+    names: NDArray[Any],
+    stamps: Stamps,
+    bounds: NDArray[np.int64],
+    low: int,
+    high: int,
+    freq: Frequency,
+    timezone: str | None,
 ) -> NDArray[np.int64]:
-    """(R,) the step of each row in its series; OffGridError names the first beside the grid."""
-    origins = np.repeat(starts, np.diff(bounds))
-    steps, on_grid = freq.locate(raw.stamps, origins, timezone=timezone)
+    """The step of each row of some series; OffGridError names the first beside the grid."""
+    own = stamps[bounds[low] : bounds[high]]
+    origins = np.repeat(stamps[bounds[low:high]], np.diff(bounds[low : high + 1]))
+    steps, on_grid = freq.locate(own, origins, timezone=timezone)
     if not on_grid.all():
-        row = int(np.flatnonzero(~on_grid)[0])
-        freq.refuse(raw.stamps[row], origins[row], series=str(raw.unique_ids[raw.codes[row]]))
+        row = int((~on_grid).argmax())
+        series = int(np.searchsorted(bounds, bounds[low] + row, side="right")) - 1
+        freq.refuse(own[row], origins[row], series=str(names[series]))
     return steps
 
 
-def _check_gaps(
-    unique_ids: NDArray[Any],
-    steps: NDArray[np.int64],
-    bounds: NDArray[np.int64],
-    num_gaps: NDArray[np.int64],
-    freq: Frequency,
+def _check_coarse(
+    names: NDArray[Any], steps: NDArray[np.int64], bounds: NDArray[np.int64], freq: Frequency
 ) -> None:
-    """FrequencyError where a series keeps a coarser step than `freq`, or where gaps would be nearly everything."""
-    rows = np.diff(bounds)
+    """FrequencyError where a series of 5 rows or more keeps a step that is a multiple of `freq`."""
     common = np.gcd.reduceat(steps, bounds[:-1])
-    coarse = np.flatnonzero((common > 1) & (rows >= 5))
-    if len(coarse):
+    coarse = (common > 1) & (np.diff(bounds) >= 5)
+    if coarse.any():
+        first = int(coarse.argmax())
         raise FrequencyError(
-            f"the frequency is mixed or too fine: series {str(unique_ids[coarse[0]])!r} has a stamp every "
-            f"{common[coarse[0]]} steps of {freq}; declare its own freq, or read series of different frequencies "
-            "separately."
+            f"the frequency is mixed or too fine: series {str(names[first])!r} has a stamp every {common[first]} "
+            f"steps of {freq}; declare the freq of the data, and read series of different frequencies separately."
         )
-    if num_gaps.sum() > 50 * rows.sum() + 1_000_000:
-        worst = int(np.argmax(num_gaps))
-        raise FrequencyError(
-            f"series {str(unique_ids[worst])!r} has {rows[worst]:,} rows over {steps[bounds[worst + 1] - 1] + 1:,} "
-            f"steps of {freq}: nearly everything would be missing; correct its stamps or declare a coarser freq."
-        )
+
+
+def _check_gaps(
+    names: NDArray[Any], rows: NDArray[np.int64], lengths: NDArray[np.int64], freq: Frequency
+) -> None:
+    """FrequencyError where gaps would be nearly everything, as after a wrong year in one stamp."""
+    if lengths.sum() <= 50 * rows.sum() + 1_000_000:
+        return
+    worst = int(np.argmax(lengths - rows))
+    raise FrequencyError(
+        f"series {str(names[worst])!r} has {rows[worst]:,} rows over {lengths[worst]:,} steps of {freq}: nearly "
+        "everything would be missing; correct its stamps or declare a coarser freq."
+    )
 
 
 def _spread(
-    values: NDArray[np.float64], places: NDArray[np.int64], lengths: NDArray[np.int64], gaps: str
+    values: NDArray[np.float64], places: NDArray[np.int64], num_steps: int, gaps: str
 ) -> NDArray[np.float64]:
-    spread = np.full(int(lengths.sum()), 0.0 if gaps == "zero" else np.nan)
+    spread = np.full(num_steps, 0.0 if gaps == "zero" else np.nan)
     spread[places] = values
     if gaps != "forward":
         return spread
-    source = np.zeros(len(spread), dtype=np.int64)
+    source = np.zeros(num_steps, dtype=np.int64)
     source[places] = places  # the first step of a series always has a row
     return spread[np.maximum.accumulate(source)]

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from forecast.errors import ColumnsError, DataError, TimeZoneError
-from forecast.series.calendar import Stamps, check_timezone, naive_utc, to_local
+from forecast.series.calendar import Stamps, check_timezone, naive_utc
 
 _OFFSET = r"[T ]\d{2}.*?(?P<offset>[Zz]|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1000-01-01", "us"), np.datetime64("3000-01-01", "us")
@@ -128,6 +128,27 @@ def _whole_numbers(series: pd.Series, what: str) -> NDArray[np.int64]:
 
 
 def _from_text(series: pd.Series, timezone: str | None, date_format: str | None, what: str) -> ReadStamps:
+    quick = None if date_format else _from_iso(series, timezone)
+    return quick or _from_any_text(series, timezone, date_format, what)
+
+
+def _from_iso(series: pd.Series, timezone: str | None) -> ReadStamps | None:
+    """ISO 8601 without a zone, read by Arrow; None where it is something else."""
+    try:
+        texts = pa.array(series, type=pa.string(), from_pandas=True)
+        if pc.max(pc.utf8_length(texts)).as_py() < 10:  # years, months and numbers are looked at more closely
+            return None
+        stamps = texts.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).astype("datetime64[us]", copy=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+    if timezone:
+        return _localised(pd.DatetimeIndex(stamps), timezone)
+    return ReadStamps(stamps=_checked(stamps, "ds"), timezone=None)
+
+
+def _from_any_text(
+    series: pd.Series, timezone: str | None, date_format: str | None, what: str
+) -> ReadStamps:
     texts = series.astype(object)
     if not all(isinstance(text, str) for text in texts):
         texts = texts.map(lambda value: value if isinstance(value, str) else _iso(value, what))
@@ -211,6 +232,12 @@ def _checked(stamps: Stamps, what: str) -> Stamps:
     return stamps
 
 
-def wall_clock(stamps: Stamps, timezone: str | None) -> Stamps:
-    """Stamps as a person in the panel's zone writes them."""
-    return to_local(stamps, timezone) if timezone and stamps.dtype.kind == "M" else stamps
+def second_turns(read: ReadStamps, codes: NDArray[Any]) -> Stamps:
+    """Stamps in which a wall-clock stamp that a series (codes, (R,)) gives twice in an autumn hour is two instants."""
+    if read.twice is None or read.second is None:
+        return read.stamps
+    places = np.flatnonzero(read.twice)
+    again = pd.DataFrame({"series": codes[places], "stamp": read.stamps[places]}).duplicated().to_numpy()
+    stamps = read.stamps.copy()
+    stamps[places[again]] = read.second[places[again]]
+    return stamps
