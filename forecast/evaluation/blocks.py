@@ -27,7 +27,7 @@ CALIBRATE_SHARE = 0.15
 MAX_CUTOFFS = 250
 """At most so many cutoffs in one block: more add overlap, not knowledge."""
 
-MAX_WINDOWS = 20_000
+MAX_WINDOWS = 10_000
 """At most about so many windows (series times cutoffs) in select and in calibrate."""
 
 
