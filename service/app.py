@@ -1,0 +1,99 @@
+"""The HTTP application: the parts, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from forecast import __version__
+from service.errors import MEDIA_TYPE, add_handlers
+from service.inference import Workers
+from service.manifest import Cache
+from service.models import ModelStore
+from service.request_id import HEADER, RequestIdMiddleware
+from service.routes import docs, forecasts, health, models
+from service.schemas import ForecastRequest, ProblemOut
+from service.settings import Settings
+
+_ABOUT = """Forecasts by every model whose version carries the alias `champion`.
+
+Errors are RFC 9457 problem details (`application/problem+json`) with at most 20 `errors`."""
+
+_PROBLEMS = {
+    "post /v1/forecasts": (400, 404, 413, 415, 422, 500, 503),
+    "get /v1/models": (500,),
+    "get /livez": (500,),
+    "get /readyz": (500,),
+}
+_REASONS = {
+    400: "The body is not JSON",
+    404: "No model, version or alias of that name",
+    413: "The body is too large",
+    415: "The body has a content-encoding",
+    422: "The request does not fit the documented form, or the model",
+    500: "A fault of the service",
+    503: "Cannot be answered now; Retry-After says when to ask again",
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application over the cache folder; `forecast serve` starts the watcher that fills it."""
+    settings = settings or Settings.from_environment()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store: ModelStore = app.state.store
+        await store.start()
+        yield
+        await store.stop()
+        app.state.workers.stop()
+
+    app = FastAPI(
+        title="forecast",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.store = ModelStore(settings, Cache.of(settings.models))
+    app.state.workers = Workers(settings)
+    for part in (forecasts, models, health, docs):
+        app.include_router(part.router)
+    add_handlers(app)
+    app.add_middleware(RequestIdMiddleware)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Make the OpenAPI document exact: the body, which routes read raw, and the errors each may answer."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (ForecastRequest, ProblemOut):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    problem = {"schema": {"$ref": "#/components/schemas/ProblemOut"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status in _PROBLEMS[f"{method} {path}"]:
+                described = {"description": _REASONS[status], "content": {MEDIA_TYPE: problem}}
+                operation["responses"].setdefault(str(status), described)
+            for response in operation["responses"].values():
+                response["headers"] = {HEADER: {"schema": {"type": "string"}}}
+    return document

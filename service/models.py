@@ -1,0 +1,253 @@
+"""Which model answers: reads the cache folder, loads, verifies, warms, and swaps one reference."""
+
+import asyncio
+import logging
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from forecast.errors import ArtifactError, ForecastError, NotFoundError
+from forecast.models.artifact import load
+from forecast.models.forecaster import Forecaster
+from service.errors import problem
+from service.manifest import CHAMPION, Cache, CachedVersion, Manifest, Reference, digest_of
+from service.settings import Settings
+
+log = logging.getLogger("service")
+
+LOOK_SECONDS = 0.25
+"""How often the manifest is looked at; a look is one `stat`."""
+ANSWER_SECONDS = 0.03
+"""How often a request that waits for the watcher looks for its answer."""
+MAX_OTHERS = 8
+"""Versions beside the champions that stay in memory, the least recently used goes first."""
+MAX_QUESTIONS = 64
+"""Requests that may wait for the watcher at a time."""
+
+_PLAIN = re.compile(r"[\w.@/ -]{1,80}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """One loaded version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str | None
+    digest: str
+    forecaster: Forecaster
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that serves at one moment; replaced as a whole."""
+
+    manifest: Manifest = field(default_factory=Manifest)
+    champions: dict[str, Served] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def version_of(self, reference: Reference) -> str | None:
+        """The version that a reference means, or None where the registry was not seen to have it."""
+        if reference.alias is None:
+            return reference.version or None
+        return self.manifest.aliases.get(reference.name, {}).get(reference.alias)
+
+    def aliases_of(self, served: Served) -> list[str]:
+        """The aliases of a version, sorted."""
+        aliases = self.manifest.aliases.get(served.name, {})
+        return sorted(alias for alias, version in aliases.items() if version == served.version)
+
+
+class ModelStore:
+    """The models that answer. One per process; methods are called on its event loop."""
+
+    def __init__(self, settings: Settings, cache: Cache) -> None:
+        self.settings = settings
+        self.cache = cache
+        self.snapshot = Snapshot()
+        self._stamp: tuple[int, int] | None = None
+        self._others: OrderedDict[str, Served] = OrderedDict()
+        self._loading = asyncio.Lock()
+        self._questions: dict[str, asyncio.Task[None]] = {}
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load what the cache holds and follow it from then on; a slow load goes on in the background."""
+        self._following = asyncio.create_task(self._follow())
+        first = asyncio.create_task(self.refresh())
+        await asyncio.wait([first], timeout=5)
+
+    async def stop(self) -> None:
+        """Stop following."""
+        for task in [self._following, *self._questions.values()]:
+            if task is not None:
+                task.cancel()
+
+    async def refresh(self) -> None:
+        """Bring the snapshot up to the manifest; what cannot be used becomes a problem of the snapshot."""
+        async with self._loading:
+            stamp = self.cache.stamp()
+            if stamp != self._stamp:
+                self.snapshot = await asyncio.to_thread(self._next, self.snapshot)
+                self._stamp = stamp
+
+    async def resolve(self, asked: str) -> tuple[Served, str | None]:
+        """The version that a reference means now, and the alias it was asked by.
+
+        What is not known here is looked up in the registry by the watcher before NotFoundError is raised.
+        """
+        reference = Reference.parse(asked)
+        found = self._loaded(reference) or await self._load_copy(reference)
+        if found is None and await self._ask(reference):
+            await self.refresh()
+            found = self._loaded(reference) or await self._load_copy(reference)
+        if found is None:
+            raise NotFoundError(self._nothing_called(asked))
+        return found, reference.alias
+
+    def _loaded(self, reference: Reference) -> Served | None:
+        champion = self.snapshot.champions.get(reference.name)
+        if reference.alias == CHAMPION:
+            return champion
+        version = self.snapshot.version_of(reference)
+        if champion is not None and champion.version == version:
+            return champion
+        copy = self.snapshot.manifest.find(reference.name, version) if version else None
+        other = self._others.get(copy.digest) if copy else None
+        if copy is None or other is None or (other.name, other.version) != (copy.name, copy.version):
+            return None
+        self._others.move_to_end(copy.digest)
+        return other
+
+    async def _load_copy(self, reference: Reference) -> Served | None:
+        """Load a version that the cache holds but no champion is; None where there is no copy."""
+        async with self._loading:
+            if already := self._loaded(reference):
+                return already
+            version = self.snapshot.version_of(reference)
+            copy = self.snapshot.manifest.find(reference.name, version) if version else None
+            if copy is None or reference.alias == CHAMPION:
+                return None
+            try:
+                served = await asyncio.to_thread(self._load, copy)
+            except ForecastError as error:
+                log.error("%s version %s cannot be used: %s", copy.name, copy.version, error)
+                raise problem("unavailable", "this version is registered and cannot be loaded") from error
+            self._others[copy.digest] = served
+            while len(self._others) > MAX_OTHERS:
+                self._others.popitem(last=False)
+            return served
+
+    async def _ask(self, reference: Reference) -> bool:
+        """Have the watcher look for a model and wait for its answer; False where no watcher runs."""
+        if reference.name not in self._names_allowed(reference.name) or not self.cache.has_watcher():
+            return False
+        key = str(reference)
+        if key not in self._questions and len(self._questions) >= MAX_QUESTIONS:
+            raise problem(
+                "unavailable", "too many models are looked up at the moment", headers={"Retry-After": "1"}
+            )
+        task = self._questions.get(key)
+        if task is None:
+            task = asyncio.create_task(self._question(reference))
+            self._questions[key] = task
+            task.add_done_callback(lambda _: self._questions.pop(key, None))
+        await asyncio.shield(task)
+        return True
+
+    async def _question(self, reference: Reference) -> None:
+        question = await asyncio.to_thread(self.cache.ask, reference)
+        try:
+            async with asyncio.timeout(self.settings.lookup_seconds):
+                while not question.is_answered():
+                    await asyncio.sleep(ANSWER_SECONDS)
+        except TimeoutError:
+            log.warning("the watcher did not answer within %s s", self.settings.lookup_seconds)
+        finally:
+            question.withdraw()
+
+    def _names_allowed(self, name: str) -> tuple[str, ...]:
+        return self.settings.models or (name,)
+
+    def _nothing_called(self, asked: str) -> str:
+        shown = f"no model {asked!r}" if _PLAIN.fullmatch(asked) else "no model of that name"
+        names = sorted(self.snapshot.champions)
+        if not names:
+            return f"there is {shown}; none is served yet: `forecast retrain RECIPE` trains and promotes one"
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        return f"there is {shown}; there are: {', '.join(names[:20])}{more}"
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.refresh()
+            except Exception:
+                log.exception("the cache could not be read; what serves goes on serving")
+
+    def _next(self, before: Snapshot) -> Snapshot:
+        """The snapshot of the manifest now; a model that cannot be loaded keeps its last good version."""
+        try:
+            manifest = self.cache.read()
+        except (ArtifactError, TypeError, KeyError) as error:
+            log.error("%s", error)
+            return Snapshot(before.manifest, before.champions, {**before.problems, "manifest": str(error)})
+        champions: dict[str, Served] = {}
+        problems = dict(manifest.problems)
+        for name, aliases in manifest.aliases.items():
+            if CHAMPION not in aliases or name not in self._names_allowed(name):
+                continue
+            served, trouble = self._champion(manifest, name, aliases[CHAMPION], before.champions.get(name))
+            if served is not None:
+                champions[name] = served
+            if trouble:
+                problems[name] = trouble
+        return Snapshot(manifest, champions, problems)
+
+    def _champion(
+        self, manifest: Manifest, name: str, version: str, current: Served | None
+    ) -> tuple[Served | None, str]:
+        """The champion's copy, else the version that serves now, else the champion before it."""
+        copy = manifest.find(name, version)
+        trouble = manifest.problems.get(name, f"version {version} is not copied yet")
+        if copy is not None:
+            if current and (current.version, current.digest) == (copy.version, copy.digest):
+                return current, ""
+            try:
+                served = self._load(copy)
+                log.info("%s is served by version %s", name, version)
+                return served, ""
+            except ForecastError as error:
+                trouble = f"version {version} cannot be used: {error}"
+                log.error("%s: %s", name, trouble)
+        if current is not None:
+            return current, trouble
+        return self._previous(manifest, name), trouble
+
+    def _previous(self, manifest: Manifest, name: str) -> Served | None:
+        copy = manifest.find(name, manifest.previous.get(name, ""))
+        try:
+            return self._load(copy) if copy else None
+        except ForecastError as error:
+            log.error("%s: nor can the champion before it be used: %s", name, error)
+            return None
+
+    def _load(self, copy: CachedVersion) -> Served:
+        """A version verified and warm; ArtifactError when its copy is damaged or gives no numbers."""
+        folder = self.cache.folder(copy)
+        if not folder.is_dir() or digest_of(folder) != copy.digest:
+            raise ArtifactError(f"the copy {copy.digest[:12]} is missing or damaged")
+        try:
+            forecaster = load(folder)
+            answer = forecaster.predict_windows(np.arange(1.0, forecaster.context_length + 1)[None])
+        except ForecastError:
+            raise
+        except Exception as error:  # a runtime may raise anything on a file it cannot read
+            raise ArtifactError(f"the model cannot be run: {type(error).__name__}: {error}") from error
+        if not np.isfinite(answer).all():
+            raise ArtifactError("the model answers with values that are not finite")
+        make = partial(Served, name=copy.name, version=copy.version, run_id=copy.run_id)
+        return make(digest=copy.digest, forecaster=forecaster)

@@ -1,0 +1,453 @@
+"""What the HTTP API takes and answers, typed and strict; the OpenAPI document is made from it."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from service.errors import Fault, from_validation_error, problem
+from service.stamps import Stamp, read_stamp
+
+MAX_SERIES = 10_000
+MAX_LEVELS = 100
+MAX_COVARIATES = 100
+MAX_ABS = 3.4e38
+"""Values are kept in float32, and some clients send its largest value for infinity."""
+
+_NUMBERS = {int, float}
+_NUMBERS_OR_NULL = {int, float, type(None)}
+_WANTED = "a number" + " (true, false and texts are none)"
+
+
+def _fail(message: str, *path: str | int) -> PydanticCustomError:
+    """A validation error at `path` below the place where it is raised."""
+    return PydanticCustomError("invalid", message.replace("{", "(").replace("}", ")"), {"path": path})
+
+
+def _first(items: Iterable[Any], fails: Callable[[Any], bool]) -> int:
+    return next(index for index, item in enumerate(items) if fails(item))
+
+
+def _values(sent: Any) -> NDArray[np.float64]:
+    """A history: numbers below 3.4e38 and null, as float64 with NaN."""
+    if type(sent) is not list:
+        raise _fail("a list of numbers and null is needed")
+    if not set(map(type, sent)) <= _NUMBERS_OR_NULL:
+        raise _fail(f"{_WANTED} or null is needed", _first(sent, lambda v: type(v) not in _NUMBERS_OR_NULL))
+    values = np.array(sent, dtype=np.float64)
+    too_large = np.abs(values) >= MAX_ABS
+    if too_large.any():
+        raise _fail("the number is too large: its size has to stay below 3.4e38", int(too_large.argmax()))
+    return values
+
+
+def _freq(sent: Any) -> str | int:
+    if type(sent) not in (str, int) or len(str(sent)) > 40:
+        raise _fail("a frequency is a short text such as MS, D or 15min, or an integer step")
+    frequency: str | int = sent
+    return frequency
+
+
+def _stamp(sent: Any) -> Stamp:
+    try:
+        return read_stamp(sent)
+    except ValueError as error:
+        raise _fail(str(error)) from error
+
+
+def _stamps(sent: Any) -> list[Stamp]:
+    """The stamps of a history: all texts of one zone, or all integers."""
+    if type(sent) is not list or not sent:
+        raise _fail("a list of one or more stamps is needed")
+    stamps = []
+    for index, value in enumerate(sent):
+        try:
+            stamps.append(read_stamp(value))
+        except ValueError as error:
+            raise _fail(str(error), index) from error
+    first = stamps[0]
+    for index, stamp in enumerate(stamps):
+        if stamp.is_integer != first.is_integer:
+            raise _fail("stamps are either all texts or all integers", index)
+        if stamp.offset != first.offset:
+            raise _fail(
+                "mixed time zones: every stamp of a request needs the same UTC offset, or none", index
+            )
+    return stamps
+
+
+def _numbers(*, low: float, high: float) -> Callable[[Any], tuple[float, ...]]:
+    """A validator of numbers strictly between two limits; an int stays an int."""
+
+    def validate(sent: Any) -> tuple[float, ...]:
+        if type(sent) is not list or not 1 <= len(sent) <= MAX_LEVELS:
+            raise _fail(f"a list of 1 to {MAX_LEVELS} numbers is needed")
+        for index, value in enumerate(sent):
+            if type(value) not in _NUMBERS:
+                raise _fail(f"{_WANTED} is needed", index)
+            if not low < value < high:
+                raise _fail(f"the number has to lie between {low} and {high}, both excluded", index)
+        return tuple(sent)
+
+    return validate
+
+
+def _covariates(sent: Any) -> dict[str, NDArray[np.float64]]:
+    """Named rows of numbers."""
+    if type(sent) is not dict or len(sent) > MAX_COVARIATES:
+        raise _fail(f"an object of at most {MAX_COVARIATES} lists by name is needed")
+    rows = {}
+    for name, row in sent.items():
+        try:
+            rows[name] = _values(row)
+        except PydanticCustomError as error:
+            raise _fail(error.message(), name, *(error.context or {}).get("path", ())) from error
+    return rows
+
+
+def _static(sent: Any) -> dict[str, float | str]:
+    """Named numbers or categories."""
+    if type(sent) is not dict or len(sent) > MAX_COVARIATES:
+        raise _fail(f"an object of at most {MAX_COVARIATES} values by name is needed")
+    for name, value in sent.items():
+        if type(value) not in _NUMBERS and type(value) is not str:
+            raise _fail("a number or a text is needed", name)
+        if type(value) is not str and abs(value) >= MAX_ABS:
+            raise _fail("the number is too large: its size has to stay below 3.4e38", name)
+    return dict(sent)
+
+
+_STAMP_SCHEMA = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]}
+_NUMBER_OR_NULL = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+
+
+def _between(low: float, high: float) -> dict[str, Any]:
+    item = {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": high}
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_LEVELS}
+
+
+Values = Annotated[
+    NDArray[np.float64], PlainValidator(_values), WithJsonSchema({"type": "array", "items": _NUMBER_OR_NULL})
+]
+Freq = Annotated[
+    str | int,
+    PlainValidator(_freq),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 40}, {"type": "integer"}]}),
+]
+OneStamp = Annotated[Stamp, PlainValidator(_stamp), WithJsonSchema(_STAMP_SCHEMA)]
+ManyStamps = Annotated[
+    list[Stamp],
+    PlainValidator(_stamps),
+    WithJsonSchema({"type": "array", "items": _STAMP_SCHEMA, "minItems": 1}),
+]
+Levels = Annotated[
+    tuple[float, ...], PlainValidator(_numbers(low=0, high=100)), WithJsonSchema(_between(0, 100))
+]
+Quantiles = Annotated[
+    tuple[float, ...], PlainValidator(_numbers(low=0, high=1)), WithJsonSchema(_between(0, 1))
+]
+Covariates = Annotated[
+    dict[str, NDArray[np.float64]],
+    PlainValidator(_covariates),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_COVARIATES,
+            "additionalProperties": {"type": "array", "items": _NUMBER_OR_NULL},
+        }
+    ),
+]
+Static = Annotated[
+    dict[str, float | str],
+    PlainValidator(_static),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_COVARIATES,
+            "additionalProperties": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+        }
+    ),
+]
+
+
+class Strict(BaseModel):
+    """Takes nothing undeclared and converts nothing; one error for each object with unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_fields(cls, sent: Any) -> Any:
+        if isinstance(sent, dict):
+            unknown = list(islice((name for name in sent if name not in cls.model_fields), 1))
+            if unknown:
+                known = ", ".join(cls.model_fields)
+                raise _fail(f"the field is unknown; known are {known}", unknown[0])
+        return sent
+
+
+class SeriesIn(Strict):
+    """One history: `y` with either the first stamp or all of them."""
+
+    unique_id: str = Field(min_length=1, max_length=512, description="Names the series in the answer.")
+    start: OneStamp | None = Field(
+        None, description="The first stamp; further ones follow at the model's frequency. Instead of `ds`."
+    )
+    ds: ManyStamps | None = Field(
+        None, description="Ascending stamps on the model's grid; gaps are filled with null and noted."
+    )
+    y: Values = Field(description="The values, null where missing.")
+    past: Covariates | None = Field(None, description="Covariates known for the history: one value per step.")
+    known: Covariates | None = Field(
+        None, description="Covariates known for the history and the horizon: one value per step of both."
+    )
+    static: Static | None = Field(None, description="Values that hold for the whole series.")
+
+    @model_validator(mode="after")
+    def _either_start_or_ds(self) -> Self:
+        if (self.start is None) == (self.ds is None):
+            raise _fail("either start or ds is needed, and not both")
+        if self.ds is not None and len(self.ds) != len(self.y):
+            raise _fail(
+                f"ds has {len(self.ds)} stamps and y {len(self.y)} values; send one stamp for each", "ds"
+            )
+        return self
+
+    @property
+    def first_stamp(self) -> Stamp:
+        """The stamp of the first value."""
+        return self.start if self.start is not None else (self.ds or [])[0]
+
+
+_TWO_YEARS = [
+    *(360, 342, 406, 396, 420, 472, 548, 559, 463, 407, 362, 405),
+    *(417, 391, 419, 461, 472, 535, 622, 606, 508, 461, 390, 432),
+]
+REQUEST_EXAMPLE: dict[str, Any] = {
+    "model": "air_passengers",
+    "horizon": 3,
+    "levels": [80],
+    "series": [
+        {
+            "unique_id": "AP",
+            "start": "1959-01-01",
+            "y": _TWO_YEARS,
+        }
+    ],
+}
+
+
+RESPONSE_EXAMPLE = {
+    "model": {
+        "name": "air_passengers",
+        "version": "3",
+        "alias": "champion",
+        "run_id": "0b0d3c3ad9f44d8fb1d0d0c0ffee0123",
+        "trained_until": "1960-12-01T00:00:00",
+    },
+    "freq": "MS",
+    "horizon": 3,
+    "forecasts": [
+        {
+            "unique_id": "AP",
+            "ds": ["1961-01-01T00:00:00", "1961-02-01T00:00:00", "1961-03-01T00:00:00"],
+            "median": [448.1, 421.9, 460.3],
+            "lo-80": [430.2, 398.4, 430.8],
+            "hi-80": [466.7, 446.0, 491.5],
+            "notes": [],
+        }
+    ],
+}
+
+
+class ForecastRequest(Strict):
+    """Histories, and what to forecast from them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
+
+    model: str = Field(
+        min_length=1,
+        max_length=512,
+        description="`name` (its champion), `name@alias` or `name/version`.",
+    )
+    series: Annotated[list[SeriesIn], Field(min_length=1, max_length=MAX_SERIES)]
+    horizon: int | None = Field(
+        None,
+        ge=1,
+        description="Steps to forecast; default: the trained horizon; at most the model's max_horizon.",
+    )
+    freq: Freq | None = Field(
+        None,
+        description="The spacing of the data, to be checked against the model's: MS, D, h, 15min, 1, ...",
+    )
+    levels: Levels | None = Field(
+        None, description="Central intervals in percent: 80 answers as lo-80 and hi-80. Default: none."
+    )
+    quantiles: Quantiles | None = Field(
+        None, description="Quantiles instead of levels: 0.1 answers as q-0.1."
+    )
+    output: Annotated[list[Literal["median", "mean"]], Field(min_length=1, max_length=2)] = Field(
+        default=["median"],
+        description="Which central values to answer; the mean is integrated from the quantiles.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.levels is not None and self.quantiles is not None:
+            raise _fail("levels and quantiles exclude each other; send one of them", "quantiles")
+        self._check_ids()
+        self._check_zones()
+        return self
+
+    def _check_ids(self) -> None:
+        places: dict[str, int] = {}
+        for index, series in enumerate(self.series):
+            if (first := places.setdefault(series.unique_id, index)) != index:
+                raise _fail(f"the same unique_id stands at series {first}", "series", index, "unique_id")
+
+    def _check_zones(self) -> None:
+        first = self.series[0].first_stamp
+        for index, series in enumerate(self.series):
+            place = ("series", index, "start" if series.start is not None else "ds")
+            if series.first_stamp.is_integer != first.is_integer:
+                raise _fail("stamps are either all texts or all integers", *place)
+            if series.first_stamp.offset != first.offset:
+                raise _fail(
+                    "mixed time zones: every stamp of a request needs the same UTC offset, or none", *place
+                )
+
+
+def parse(body: bytes | bytearray) -> ForecastRequest:
+    """The request in a body; Problem 400 when it is not JSON, 422 when it does not fit the schema.
+
+    NaN, Infinity and numbers that overflow are not JSON. Of a key that occurs twice the last counts.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise problem("not-json", f"the body cannot be read as JSON: {error}") from None
+    if type(content) is not dict:
+        raise problem("invalid-request", "the body has to be a JSON object")
+    if type(series := content.get("series")) is list and len(series) > MAX_SERIES:
+        found = f"{len(series):,} series were sent; at most {MAX_SERIES:,} fit one request"
+        raise problem("invalid-request", found, errors=[Fault(pointer="/series", detail=found)])
+    try:
+        return ForecastRequest.model_validate(content)
+    except ValidationError as error:
+        raise from_validation_error(error) from None
+
+
+class ModelUsed(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+    alias: str | None = Field(description="The alias asked for; null when a version was asked for.")
+    run_id: str | None
+    trained_until: str | int | None
+
+
+class ForecastOut(BaseModel):
+    """The forecast of one series; `lo-`/`hi-` or `q-` lists stand beside `median`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "patternProperties": {"^(lo|hi|q)-": {"type": "array", "items": {"type": "number"}}},
+            "additionalProperties": False,
+        }
+    )
+
+    unique_id: str
+    ds: list[str] | list[int]
+    median: list[float] | None = Field(None, description="Left out when `output` does not name it.")
+    mean: list[float] | None = Field(None, description="Only when `output` names it.")
+    notes: list[str] = Field(
+        description="Short codes: short_history, gaps_filled, baseline:naive, rolled_out, ..."
+    )
+
+
+class ForecastResponse(BaseModel):
+    """The forecasts, in the order of the series sent."""
+
+    model: ModelUsed
+    freq: str | int
+    horizon: int
+    forecasts: list[ForecastOut]
+
+
+class ModelOut(BaseModel):
+    """One model that is served."""
+
+    name: str
+    version: str
+    aliases: list[str]
+    run_id: str | None
+    kind: str = Field(description="network or baseline")
+    freq: str | int
+    season_length: int
+    horizon: int
+    max_horizon: int
+    min_context: int
+    context_length: int
+    trained_until: str | int | None
+
+
+class ModelsResponse(BaseModel):
+    """Every model that answers by its name."""
+
+    models: list[ModelOut]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class ServedName(BaseModel):
+    """A name and the version that answers to it."""
+
+    name: str
+    version: str
+
+
+class Ready(BaseModel):
+    """Whether forecasts can be answered."""
+
+    status: Literal["ready", "no model"]
+    models: list[ServedName] | None = None
+    problems: dict[str, str] | None = Field(
+        None, description="By name of the model: why its newest champion does not serve."
+    )
+
+
+class FaultOut(BaseModel):
+    """One thing wrong."""
+
+    pointer: str = Field(description="Where in the body: a JSON pointer (RFC 6901) as a URI fragment.")
+    detail: str
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: Annotated[list[FaultOut], Field(max_length=20)]

@@ -1,0 +1,105 @@
+"""What an operator sets: one frozen value from flags, the environment and defaults, in that order."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from forecast.errors import SpecError
+
+_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def _setting(default: Any, variable: str, meaning: str) -> Any:
+    return field(default=default, metadata={"variable": variable, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the service runs. `table()` lists every setting for the docs."""
+
+    host: str = _setting("127.0.0.1", "FORECAST_HOST", "address to listen on")
+    port: int = _setting(8000, "FORECAST_PORT", "port to listen on; 0 takes a free one and prints it")
+    models: tuple[str, ...] = _setting((), "FORECAST_MODELS", "names to serve, comma separated; empty: all")
+    poll_seconds: float = _setting(2.0, "FORECAST_POLL_SECONDS", "how often the registry is asked for news")
+    lookup_seconds: float = _setting(
+        10.0, "FORECAST_LOOKUP_SECONDS", "how long a request waits for a version that is not cached yet"
+    )
+    max_body: int = _setting(
+        64 * 2**20, "FORECAST_MAX_BODY", "largest request body, in bytes or with a unit: 64MiB"
+    )
+    max_values: int = _setting(
+        10_000_000,
+        "FORECAST_MAX_VALUES",
+        "most numbers that one answer may hold (series x horizon x columns)",
+    )
+    threads: int = _setting(0, "FORECAST_THREADS", "threads that forecast; 0: one for each core, at most 8")
+    stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
+    log_level: str = _setting(
+        "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
+    )
+
+    def __post_init__(self) -> None:
+        self._require("port", 0 <= self.port <= 65535, "a port from 0 to 65535")
+        for name in ("poll_seconds", "lookup_seconds"):
+            self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
+        for name in ("max_body", "max_values"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
+        self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
+        self._require("log_level", self.log_level in _LOG_LEVELS, " or ".join(_LOG_LEVELS))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> "Settings":
+        """Settings with `flags` first (None: not given), then the environment, then the defaults.
+
+        SpecError when a variable cannot be read, naming it.
+        """
+        environment = os.environ if environment is None else environment
+        given = {name: value for name, value in flags.items() if value is not None}
+        for setting in fields(cls):
+            text = environment.get(setting.metadata["variable"], "").strip()
+            if text and setting.name not in given:
+                given[setting.name] = _read(setting.metadata["variable"], text, like=setting.default)
+        return cls(**given)
+
+    @classmethod
+    def table(cls) -> list[tuple[str, str, str]]:
+        """One row per setting: its environment variable, its default and what it means."""
+        return [(f.metadata["variable"], _shown(f.default), f.metadata["meaning"]) for f in fields(cls)]
+
+    def _require(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            variable = self.__dataclass_fields__[name].metadata["variable"]
+            raise SpecError(f"{variable} has to be {wanted}; got {getattr(self, name)!r}")
+
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _read(variable: str, text: str, *, like: Any) -> Any:
+    """The text of an environment variable as the type of its default."""
+    try:
+        if isinstance(like, tuple):
+            return tuple(name.strip() for name in text.split(",") if name.strip())
+        if variable == "FORECAST_MAX_BODY":
+            return _size(text)
+        return type(like)(text)
+    except ValueError as error:
+        raise SpecError(f"{variable} has to be {_KINDS[type(like)]}; got {text!r}") from error
+
+
+_KINDS = {int: "a whole number", float: "a number"}
+
+
+def _size(text: str) -> int:
+    """Bytes of "67108864", "64M", "64 MB" or "64MiB"; the units are binary."""
+    match = re.fullmatch(r"(\d+)\s*([kmg]?)(i?b)?", text.lower())
+    if not match:
+        raise ValueError(text)
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _shown(default: Any) -> str:
+    return "" if default == () else str(default)

@@ -1,0 +1,334 @@
+"""The only part of the service that talks to MLflow: a process that keeps the cache up to the registry.
+
+`python -m service.watcher` polls, copies the artifact folder of every version that an alias names (and of
+those that requests ask for), and replaces the manifest. While the registry is away the last one stays.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from forecast import home
+from forecast.errors import ArtifactError, ForecastError, TrackingError
+from service.manifest import CHAMPION, Cache, CachedVersion, Manifest, Question, Reference, digest_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("service.watcher")
+
+LOOK_SECONDS = 0.05
+"""How often questions are looked for."""
+RETRY_SECONDS = 30.0
+"""How long a version that could not be copied is left alone."""
+MAX_REQUESTED = 32
+"""Copies kept only because requests asked for them."""
+KEEP_SECONDS = 3600.0
+"""How long a copy outlives its last mention, for requests and services that still use it."""
+DATABASE_REPLACED = 3
+"""Exit code: the database is another file than before, and MLflow keeps connections to the old one."""
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class Watcher:
+    """One registry and the cache that follows it."""
+
+    def __init__(self, cache: Cache, *, models: tuple[str, ...] = ()) -> None:
+        self.cache = cache
+        self.models = models
+        self._requested: dict[tuple[str, str], None] = {}
+        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+        self._client: MlflowClient | None = None
+        self._database: int | None = None
+        self._trouble = ""
+
+    def run(self, *, poll_seconds: float) -> None:
+        """Follow the registry for ever."""
+        next_poll = 0.0
+        while True:
+            questions = self.cache.questions()
+            if questions or time.monotonic() >= next_poll:
+                self.poll(questions)
+                next_poll = time.monotonic() + poll_seconds
+            time.sleep(LOOK_SECONDS)
+
+    def poll(self, questions: list[Question] | None = None) -> None:
+        """Bring the cache up to the registry once, and answer. Never raises for what the registry does."""
+        questions = questions or []
+        try:
+            if self._connect():
+                self._sync([reference for q in questions if (reference := Reference.read(q.path))])
+            self._say("")
+        except (
+            Exception,
+            ForecastError,
+        ) as error:  # MLflow, its database and its network each raise their own
+            self._say(f"the registry cannot be used ({_first_line(error)}); the last copies go on serving")
+        for question in questions:
+            with contextlib.suppress(OSError):
+                question.answer.touch()
+
+    def _say(self, trouble: str) -> None:
+        """Log a trouble once, and its end."""
+        if trouble != self._trouble:
+            log.warning("%s", trouble or "the registry can be used again")
+            self._trouble = trouble
+
+    def _connect(self) -> bool:
+        """Whether there is a registry to ask. An embedded database that does not exist is not created."""
+        database = database_file(home.tracking_uri())
+        if database is not None:
+            try:
+                found = database.stat()
+            except OSError:
+                found = None
+            if found is None or not found.st_size:
+                if self._client is not None:
+                    raise TrackingError(f"the database {database} is gone")
+                return False
+            if self._database not in (None, found.st_ino):
+                log.warning("the database %s was replaced", database)
+                sys.exit(DATABASE_REPLACED)
+            self._database = found.st_ino
+        if self._client is None:
+            self._client = _open_client()
+        return True
+
+    def _sync(self, asked: list[Reference]) -> None:
+        before = self._read()
+        aliases: dict[str, dict[str, str]] = {}
+        created: dict[str, int] = {}
+        for model in self._registered():
+            aliases[model.name] = {alias: str(version) for alias, version in sorted(model.aliases.items())}
+            created[model.name] = int(model.creation_timestamp)
+        self._remember(asked, aliases)
+        previous = self._previous(before, aliases)
+        wanted = [(name, version) for name, own in aliases.items() for version in own.values()]
+        wanted += [*previous.items(), *(key for key in self._requested if key[0] in aliases)]
+        versions: list[CachedVersion] = []
+        problems: dict[str, str] = {}
+        for name, version in dict.fromkeys(wanted):
+            copy = before.find(name, version)
+            if copy is None or copy.created != created[name] or not self.cache.folder(copy).is_dir():
+                copy, trouble = self._try_copy(name, version, created[name])
+                if trouble and version == aliases[name].get(CHAMPION):
+                    problems[name] = f"version {version} cannot be copied: {trouble}"
+            if copy is not None:
+                versions.append(copy)
+        manifest = Manifest(aliases=aliases, versions=tuple(versions), problems=problems, previous=previous)
+        if manifest != before or not self.cache.manifest_file.exists():
+            self.cache.write(manifest)
+            self._sweep(manifest)
+
+    def _read(self) -> Manifest:
+        try:
+            return self.cache.read()
+        except (ArtifactError, TypeError, KeyError) as error:
+            log.warning("%s; it is written anew", error)
+            return Manifest()
+
+    def _registered(self) -> Iterator[Any]:
+        """The registered models that are to be served."""
+        assert self._client is not None
+        token: str | None = None
+        while True:
+            page = self._client.search_registered_models(max_results=1000, page_token=token)
+            yield from (model for model in page if not self.models or model.name in self.models)
+            token = page.token
+            if not token:
+                return
+
+    def _remember(self, asked: list[Reference], aliases: dict[str, dict[str, str]]) -> None:
+        """Note the versions that requests ask for; the least recently asked for is forgotten first."""
+        for reference in asked:
+            if reference.version is not None and reference.name in aliases:
+                key = (reference.name, reference.version)
+                self._requested.pop(key, None)
+                if self._has_version(*key):
+                    self._failed.pop(key, None)
+                    self._requested[key] = None
+        while len(self._requested) > MAX_REQUESTED:
+            del self._requested[next(iter(self._requested))]
+
+    def _has_version(self, name: str, version: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        assert self._client is not None
+        if not (
+            version.isascii() and version.isdigit() and len(version) < 10 and version == str(int(version))
+        ):
+            return False
+        try:
+            self._client.get_model_version(name, version)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
+    def _previous(self, before: Manifest, aliases: dict[str, dict[str, str]]) -> dict[str, str]:
+        """By name: the last champion before this one whose copy is here, kept to fall back to."""
+        previous: dict[str, str] = {}
+        for name, own in aliases.items():
+            was, now = before.aliases.get(name, {}).get(CHAMPION), own.get(CHAMPION)
+            if now is None:
+                continue
+            last = (
+                was if was not in (None, now) and before.find(name, was or "") else before.previous.get(name)
+            )
+            if last and last != now:
+                previous[name] = last
+        return previous
+
+    def _try_copy(self, name: str, version: str, created: int) -> tuple[CachedVersion | None, str]:
+        """The copy of a version, or why there is none; what failed is tried again after a while."""
+        key = (name, version)
+        if key in self._failed and time.monotonic() < self._failed[key][0]:
+            return None, self._failed[key][1]
+        try:
+            copy = self._copy(name, version, created)
+            self._failed.pop(key, None)
+            log.info("copied %s version %s", name, version)
+            return copy, ""
+        except (Exception, ForecastError) as error:
+            trouble = _first_line(error)
+            log.warning("%s version %s cannot be copied: %s", name, version, trouble)
+            self._failed[key] = (time.monotonic() + RETRY_SECONDS, trouble)
+            return None, trouble
+
+    def _copy(self, name: str, version: str, created: int) -> CachedVersion:
+        from mlflow.artifacts import download_artifacts
+
+        assert self._client is not None
+        registered = self._client.get_model_version(name, version)
+        self.cache.artifacts.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".copying-", dir=self.cache.artifacts) as draft:
+            downloaded = download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=draft)
+            folder = artifact_folder(Path(downloaded))
+            digest = digest_of(folder)
+            self._place(folder, self.cache.artifacts / digest)
+        run_id = registered.run_id or None
+        return CachedVersion(name=name, version=version, run_id=run_id, digest=digest, created=created)
+
+    def _place(self, folder: Path, target: Path) -> None:
+        """Move a copy to its place; what lies there already is kept if it is whole."""
+        if target.is_dir():
+            if digest_of(target) == target.name:
+                os.utime(target)
+                return
+            shutil.rmtree(target)
+        os.replace(folder, target)
+        os.utime(target)
+
+    def _sweep(self, manifest: Manifest) -> None:
+        """Remove copies that no registry's manifest mentions and that are not new."""
+        used = {copy.digest for copy in manifest.versions}
+        for other in self.cache.registry.parent.glob("*/manifest.json"):
+            with contextlib.suppress(ForecastError, TypeError, KeyError):
+                used |= {copy.digest for copy in replace(self.cache, registry=other.parent).read().versions}
+        for folder in self.cache.artifacts.iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name not in used and time.time() - folder.stat().st_mtime > KEEP_SECONDS:
+                    shutil.rmtree(folder)
+
+
+def artifact_folder(model: Path) -> Path:
+    """The artifact folder inside a registered model; ArtifactError when it holds none."""
+    found = [
+        path.parent
+        for path in sorted(model.rglob("spec.json"))
+        if path.with_name("weights.safetensors").is_file()
+    ]
+    if not found:
+        raise ArtifactError(
+            "it holds no spec.json beside weights.safetensors, so `forecast retrain` did not make it"
+        )
+    return found[0]
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for a server."""
+    parts = urlsplit(uri)
+    if parts.scheme.split("+")[0] != "sqlite":
+        return None
+    return Path(unquote(parts.path.removeprefix("/")))
+
+
+def _open_client() -> "MlflowClient":
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    import mlflow
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = home.tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with home.database_lock() if home.is_embedded() else contextlib.nullcontext():
+        client.search_registered_models(max_results=1)
+    return client
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a message, without a password that an address may hold."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    password = urlsplit(home.tracking_uri()).password
+    return text.replace(password, "***") if password else text
+
+
+def _end_with_parent() -> None:
+    """End this process when its standard input closes: whoever started it has ended."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Wait for the cache's lock, which one watcher holds at a time, then follow the registry."""
+    parser = argparse.ArgumentParser(prog="python -m service.watcher", description=__doc__)
+    parser.add_argument("--poll-seconds", type=float, default=2.0)
+    parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--log-level", default="info")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends us
+    _end_with_parent()
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s watcher: %(message)s"
+    )
+    from filelock import FileLock
+
+    cache = Cache.of(arguments.model)
+    cache.wanted.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.lock_file, poll_interval=0.1):
+        for stale in cache.wanted.iterdir():
+            stale.unlink(missing_ok=True)
+        Watcher(cache, models=tuple(arguments.model)).run(poll_seconds=arguments.poll_seconds)
+
+
+if __name__ == "__main__":
+    main()
