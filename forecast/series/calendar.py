@@ -252,7 +252,7 @@ def _integer(step: int) -> Frequency:
 def _from_text(text: str) -> Frequency:
     match = re.fullmatch(r"(\d{1,9})?\s*([A-Za-z]+?)(?:-([A-Za-z]{3}))?", text)
     unit = _OTHER_NAMES.get(match[2], match[2]) if match else ""
-    if not match or unit not in _FIXED and unit not in _PERIOD_MONTHS and unit != "B":
+    if not match or (unit not in _FIXED and unit not in _PERIOD_MONTHS and unit != "B"):
         raise FrequencyError(f"the frequency {text[:40]!r} is unknown; use one of {_SUPPORTED}.")
     multiple = int(match[1] or 1)
     if multiple < 1:
@@ -431,6 +431,18 @@ def _never_on_weekends(local: Stamps) -> bool:
     """Whether stamps of more than a week leave out every Saturday and Sunday."""
     weekdays = (local.astype("datetime64[D]").astype(np.int64) + 3) % 7
     return bool(local[-1] - local[0] >= np.timedelta64(7, "D") and (weekdays < 5).all())
+
+
+def weekday_steps(local: Stamps) -> int | None:
+    """The weekdays absent between daily stamps that leave out weekends; None where the stamps are something else.
+
+    Stamps are taken for trading days when at least nine of ten weekdays are there.
+    """
+    if len(local) < 6 or local.dtype.kind != "M" or not _never_on_weekends(local):
+        return None
+    steps = np.diff(np.busday_count(np.datetime64("1970-01-01"), local.astype("datetime64[D]")))
+    absent = int(steps.sum()) - len(steps)
+    return absent if steps.min() >= 1 and absent <= 0.1 * len(steps) else None
 
 
 def _infer_fixed(instants: Stamps, local: Stamps) -> Frequency | None:

@@ -152,7 +152,7 @@ class StaticCovariates:
         coded: dict[str, tuple[NDArray[np.int64], tuple[str, ...]]] = {}
         for name, column in columns.items():
             if all(
-                isinstance(v, int | float | np.number) and not isinstance(v, bool) or v is None
+                (isinstance(v, int | float | np.number) and not isinstance(v, bool)) or v is None
                 for v in column
             ):
                 numeric[name] = _numbers(name, column)

@@ -17,6 +17,7 @@ from forecast.series.encoding import flat_indices
 from forecast.series.panel import Panel
 from forecast.series.report import Finding, name_series
 from forecast.series.rows import Policies, RowPlan, finding, plan_rows
+from forecast.series.sniff import open_csv
 from forecast.series.stamps import ReadStamps, read_stamps, second_turns
 from forecast.series.table import ParquetTable, Table, as_table
 
@@ -109,8 +110,6 @@ def read_csv(
 
     Further options are those of `from_frame`.
     """
-    from forecast.series.sniff import open_csv
-
     table, found = open_csv(
         Path(path),
         delimiter=delimiter,
@@ -119,9 +118,8 @@ def read_csv(
         encoding=encoding,
         ds=options.get("ds"),
         date_format=options.get("date_format"),
-        text=[name for name in (options.get("unique_id"), *options.get("static", ())) if name],
     )
-    return from_frame(table, **({"date_format": found.date_format} | options))
+    return from_frame(table, **{**options, "date_format": found.format})
 
 
 def _request(
@@ -152,8 +150,8 @@ def _from_long(
     table: Table, request: _Request, *, unique_id: str | None, ds: str | None, y: str | None
 ) -> Panel:
     covariates = (*request.past, *request.known, *request.static)
-    columns = map_columns(table, unique_id=unique_id, ds=ds, y=y, others=covariates)
     _check_rows(table)
+    columns = map_columns(table, unique_id=unique_id, ds=ds, y=y, others=covariates)
     if columns.unique_id is None:
         codes = np.zeros(table.num_rows, dtype=np.int8)
         unique_ids = np.array(["series" if columns.y == "y" else columns.y], dtype=object)

@@ -128,34 +128,34 @@ def _whole_numbers(series: pd.Series, what: str) -> NDArray[np.int64]:
 
 
 def _from_text(series: pd.Series, timezone: str | None, date_format: str | None, what: str) -> ReadStamps:
-    quick = None if date_format else _from_iso(series, timezone)
+    quick = None if date_format else _from_iso(series, timezone, what)
     return quick or _from_any_text(series, timezone, date_format, what)
 
 
-def _from_iso(series: pd.Series, timezone: str | None) -> ReadStamps | None:
+def _from_iso(series: pd.Series, timezone: str | None, what: str) -> ReadStamps | None:
     """ISO 8601 without a zone, read by Arrow; None where it is something else."""
     try:
         texts = pa.array(series, type=pa.string(), from_pandas=True)
-        if pc.max(pc.utf8_length(texts)).as_py() < 10:  # years, months and numbers are looked at more closely
+        if not len(texts) or pc.max(pc.utf8_length(texts)).as_py() < 10:  # years, months and numbers are looked at more closely
             return None
-        stamps = texts.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).astype("datetime64[us]", copy=False)
+        stamps = (
+            texts.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).astype("datetime64[us]", copy=False)
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return None
     if timezone:
         return _localised(pd.DatetimeIndex(stamps), timezone)
-    return ReadStamps(stamps=_checked(stamps, "ds"), timezone=None)
+    return ReadStamps(stamps=_checked(stamps, what), timezone=None)
 
 
-def _from_any_text(
-    series: pd.Series, timezone: str | None, date_format: str | None, what: str
-) -> ReadStamps:
+def _from_any_text(series: pd.Series, timezone: str | None, date_format: str | None, what: str) -> ReadStamps:
     texts = series.astype(object)
     if not all(isinstance(text, str) for text in texts):
         texts = texts.map(lambda value: value if isinstance(value, str) else _iso(value, what))
     texts = texts.str.strip()
-    if texts.str.fullmatch(
-        r"[+-]?\d{1,3}|[+-]?0*\d{5}|[+-]?\d{7}"
-    ).all():  # not 4, 6 or 8 digits: those are dates
+    if (
+        date_format is None and texts.str.fullmatch(r"[+-]?\d{1,3}|[+-]?0*\d{5}|[+-]?\d{7}").all()
+    ):  # not 4, 6 or 8 digits: those are dates
         return ReadStamps(stamps=texts.astype("int64").to_numpy(), timezone=None)
     offset = _one_offset(texts, timezone, what)
     parsed = pd.to_datetime(texts, format=date_format or "ISO8601", errors="coerce", utc=offset is not None)
