@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from pipelines.recipe import Recipe
     from pipelines.registry import Version
 
+METRICS = {
+    "mae": "mae",
+    "rmse": "rmse",
+    "smape": "smape",
+    "mase": "mase",
+    "wql": "wql",
+    "coverage_80": "in 80 %",
+    "coverage_95": "in 95 %",
+}
+"""The metrics shown, with their titles; the last two are the shares of values inside the intervals."""
+
 OUTPUT_SUFFIXES = (".csv", ".parquet", ".json")
 
 Columns = Annotated[
@@ -205,45 +216,50 @@ def _say(line: str) -> None:
 
 def _print_outcome(recipe: "Recipe", outcome: dict[str, Any]) -> None:
     """A readable summary: every candidate, best first, and what was decided."""
-    from rich.console import Console
-    from rich.table import Table
-
     metric = recipe.gate.metric
-    titles = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
-    table = Table(title=f"{recipe.name}: candidates on the same unseen windows, best {metric} first")
-    table.add_column("model")
-    for title in titles:
-        table.add_column(title, justify="right")
-    for each in sorted(outcome["candidates"], key=lambda each: _or_infinity(each["metrics"].get(metric))):
-        table.add_row(each["name"], *(_number(each["metrics"].get(title)) for title in titles))
-    Console().print(table)
+    ranked = sorted(outcome["candidates"], key=lambda each: _or_infinity(each["metrics"].get(metric)))
+    rows = [[each["name"], *(_number(each["metrics"].get(name)) for name in METRICS)] for each in ranked]
+    typer.echo(f"candidates of {recipe.name} on the same unseen windows, best {metric} first")
+    _print_table(["model", *METRICS.values()], rows, num_texts=1)
     version = f" (version {outcome['model_version']})" if outcome["model_version"] else ""
     typer.echo(f"{outcome['verdict']}{version}: {outcome['reason']}")
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if not rows:
         typer.echo("no model is registered yet; `forecast retrain air_passengers` makes one")
         return
-    table = Table()
-    metrics = ("mase", "wql", "coverage_80")
-    for title in ("name", "version", "aliases", "kind", "freq", "horizon", *metrics, "trained until"):
-        table.add_column(title, justify="right" if title in (*metrics, "version", "horizon") else "left")
+    texts = [
+        [row["name"], ", ".join(row["aliases"]), row["kind"], row["freq"], *_numbers(row)] for row in rows
+    ]
+    titles = ["name", "aliases", "kind", "freq", "version", "horizon", "trained until", *METRICS.values()]
+    _print_table(titles, texts, num_texts=4)
+
+
+def _numbers(row: dict[str, Any]) -> list[str]:
+    """The columns of a model's row that are aligned to the right."""
+    trained_until = str(row["trained_until"]).removesuffix("T00:00:00")
+    return [
+        row["version"],
+        str(row["horizon"]),
+        trained_until,
+        *(_number(row["metrics"].get(name)) for name in METRICS),
+    ]
+
+
+def _print_table(titles: list[str], rows: list[list[str]], *, num_texts: int) -> None:
+    """A table whose first columns are texts and the others numbers; as wide as needed in a file or pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="left" if index < num_texts else "right", no_wrap=index == 0)
     for row in rows:
-        scores = [_number(row["metrics"].get(metric)) for metric in metrics]
-        texts = [
-            row["name"],
-            row["version"],
-            ", ".join(row["aliases"]),
-            row["kind"],
-            row["freq"],
-            row["horizon"],
-        ]
-        table.add_row(*(str(text) for text in texts), *scores, str(row["trained_until"]))
-    Console().print(table)
+        table.add_row(*row)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def _model_row(version: "Version") -> dict[str, Any]:

@@ -47,6 +47,9 @@ class DataSection(Section):
     decimal: str | None = None
     day_first: bool | None = None
     """Whether 03/04/2026 is the third of April; left out, it is detected or refused as ambiguous."""
+    date_format: str | None = None
+    """How stamps are written, such as %d.%m.%Y; left out, it is detected."""
+    encoding: str | None = None
     wide: bool = False
     """One column per series beside the stamps, in place of the long format."""
     timezone: str | None = None
@@ -57,6 +60,8 @@ class DataSection(Section):
     duplicates: Literal["error", "first", "last", "mean", "sum"] = "error"
     gaps: Literal["nan", "zero", "forward"] = "nan"
     infinite: Literal["error", "nan"] = "error"
+    holidays: tuple[str, ...] = ()
+    """Days without trading, ISO dates: no forecast is dated on them."""
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()

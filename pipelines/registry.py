@@ -139,14 +139,10 @@ def register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     texts = {key: str(value) for key, value in tags.items()}
-    made = tracking.client().create_model_version(
-        name,
-        source,
-        run_id=run.run_id,
-        tags=texts,
-        description=description,
-        model_id=source.rpartition("/")[2],
-    )
+    with tracking.addressed():
+        made = tracking.client().create_model_version(
+            name, source, run_id=run.run_id, tags=texts, description=description, model_id=_model_id(source)
+        )
     return _version(made, {})
 
 
@@ -237,6 +233,11 @@ def _audit(version: Version, *, verdict: str, reason: str, before: str) -> None:
     }
     for key, value in tags.items():
         tracking.client().set_model_version_tag(version.name, version.version, key, value)
+
+
+def _model_id(source: str) -> str:
+    """`m-...` of `models:/m-...`."""
+    return source.rpartition("/")[2]
 
 
 def _user() -> str:

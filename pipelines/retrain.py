@@ -235,13 +235,16 @@ class Progress:
 
 
 def _describe_data(job: Job) -> None:
+    from forecast.models.forecaster import stamp_text
+
     panel = job.panel
     lengths = panel.lengths
-    steps = f"{lengths.min()} to {lengths.max()} steps"
-    until = f"until {panel.last_stamps().max()}"
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    steps = f"{longest} steps" if shortest == longest else f"{shortest} to {longest} steps"
+    until = f"until {stamp_text(panel.last_stamps().max())}"
     job.say(f"{job.recipe.name}: {len(panel)} series of {steps}, {panel.freq.words}, {until}")
-    for line in str(panel.report).splitlines():
-        job.say(line)
+    for finding in panel.report:
+        job.say(f"  {finding.message}")
 
 
 def _log_job(parent: tracking.OpenRun, job: Job) -> None:

@@ -15,7 +15,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 _PLACES = ("path", "dataset")
-_CSV_ONLY = ("delimiter", "decimal", "day_first")
+_CSV_ONLY = ("delimiter", "decimal", "day_first", "encoding")
 
 
 def panel(recipe: Recipe) -> "Panel":
@@ -40,8 +40,14 @@ def read(
     options = {**_options(data), "freq": freq, "season_length": season_length}
     if kind(path) == "parquet":
         return readers.read_parquet(path, **options)
-    day_first = {} if data.day_first is None else {"dayfirst": data.day_first}
-    return readers.read_csv(path, delimiter=data.delimiter, decimal=data.decimal, **day_first, **options)
+    return readers.read_csv(
+        path,
+        delimiter=data.delimiter,
+        decimal=data.decimal,
+        dayfirst=data.day_first,
+        encoding=data.encoding,
+        **options,
+    )
 
 
 def kind(path: Path) -> str:
@@ -81,4 +87,4 @@ def _built_in(recipe: Recipe) -> "Panel":
 def _options(data: DataSection) -> dict[str, Any]:
     """What every reader takes, in its words."""
     left_out = {*_PLACES, *_CSV_ONLY, "columns"}
-    return {**data.model_dump(exclude=left_out), **data.columns}
+    return {**data.model_dump(exclude=left_out, exclude_none=True), **data.columns}

@@ -1,0 +1,197 @@
+"""Retraining: what is logged, registered and promoted, and what is left alone."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecast.errors import DataError
+from pipelines import recipe as recipes
+from pipelines import registry, tracking
+from pipelines.retrain import Outcome, retrain
+from tests.pipelines.conftest import RECIPE, Command, Trained, sales, write_recipe
+
+METRICS = {"mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95"}
+
+
+def run(path: Path, *, dry_run: bool = False) -> Outcome:
+    return retrain(recipes.load(str(path)), dry_run=dry_run, say=lambda line: None)
+
+
+def aliases() -> dict[str, tuple[str, ...]]:
+    return {each.version: each.aliases for each in registry.versions("shop")}
+
+
+def test_the_first_retrain_makes_a_champion(trained: Trained) -> None:
+    outcome = trained.outcome
+    assert list(outcome) == [
+        "recipe",
+        "run_id",
+        "data_fingerprint",
+        "candidates",
+        "model_version",
+        "verdict",
+        "reason",
+        "tracking_uri",
+    ]
+    assert (outcome["recipe"], outcome["verdict"], outcome["model_version"]) == ("shop", "promoted", "1")
+    assert [each["name"] for each in outcome["candidates"]] == ["seasonal_naive", "naive", "drift"]
+    assert all(set(each["metrics"]) == METRICS for each in outcome["candidates"])
+    assert aliases() == {"1": ("champion",)}
+
+
+def test_a_retrain_is_one_parent_run_with_a_child_per_candidate(trained: Trained) -> None:
+    parent = tracking.client().get_run(trained.outcome["run_id"])
+    assert parent.info.status == "FINISHED"
+    assert parent.inputs.dataset_inputs[0].dataset.digest == trained.outcome["data_fingerprint"][:36]
+    assert parent.data.tags["forecast.verdict"] == "promoted"
+    children = tracking.children(parent)
+    assert [child.info.run_name for child in children] == ["seasonal_naive", "naive", "drift"]
+    assert registry.find("shop").run_id == children[0].info.run_id
+
+
+def test_the_registered_candidates_run_holds_params_metrics_and_error_by_step(trained: Trained) -> None:
+    client = tracking.client()
+    run = client.get_run(registry.find("shop").run_id)
+    assert run.data.params["backbone"] == "seasonal_naive"
+    assert run.data.params["horizon"] == "7"
+    assert set(run.data.metrics) >= METRICS
+    for name in ("mae_by_step", "mase_by_step", "coverage80_by_step"):
+        points = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in points] == [1, 2, 3, 4, 5, 6, 7]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files >= {"backtest.parquet", "by_series.parquet", "reasons.json"}
+
+
+def test_a_version_says_in_tags_and_words_what_it_is(trained: Trained) -> None:
+    version = registry.find("shop")
+    assert version.spec["backbone"] == "seasonal_naive"
+    assert version.spec["context_length"] is None
+    assert version.levels == (80.0, 95.0)
+    assert version.data == {"columns": {"unique_id": "shop", "ds": "day", "y": "units"}}
+    assert version.tags["forecast.trained_until"] == "2026-04-30T00:00:00"
+    assert version.tags["forecast.parent_run"] == trained.outcome["run_id"]
+    assert version.tags["forecast.champion_before"] == "none"
+    card = tracking.client().get_model_version("shop", "1").description
+    assert "**seasonal_naive** for `shop`: 7 steps ahead (D)" in card
+
+
+def test_the_same_again_is_unchanged_and_says_so_before_torch_is_loaded(trained: Trained) -> None:
+    code = (
+        "import sys\nfrom forecast.cli import main\n"
+        f"sys.argv = ['forecast', 'retrain', {str(trained.recipe)!r}, '--json']\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    again = json.loads(ended.stdout)
+    assert again["verdict"] == "unchanged"
+    same = ("run_id", "model_version", "data_fingerprint", "candidates", "tracking_uri")
+    assert {key: again[key] for key in same} == {key: trained.outcome[key] for key in same}
+    assert ended.stderr.splitlines()[-1] == "False"
+
+
+def test_new_data_refreshes_the_champion_and_keeps_the_one_before(trained_copy: Trained) -> None:
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+    outcome = run(trained_copy.recipe)
+    assert (outcome.verdict, outcome.model_version) == ("promoted", "2")
+    assert outcome.data_fingerprint != trained_copy.outcome["data_fingerprint"]
+    assert aliases() == {"1": ("previous",), "2": ("champion",)}
+    assert registry.find("shop").tags["forecast.champion_before"] == "1"
+
+
+def test_a_candidate_that_is_not_better_stays_challenger(trained_copy: Trained) -> None:
+    text = RECIPE.replace('["seasonal_naive"]', '["drift"]') + "[gate]\nmust_beat = []"
+    outcome = run(write_recipe(trained_copy.recipe.parent, text=text))
+    assert (outcome.verdict, outcome.model_version) == ("kept", "2")
+    assert aliases() == {"1": ("champion",), "2": ("challenger",)}
+    reason = registry.find("shop@challenger").tags["forecast.reason"]
+    assert "drift against seasonal_naive of version 1: wql" in reason
+    assert run(trained_copy.recipe).verdict == "unchanged"
+
+
+def test_a_dry_run_says_what_it_would_do_and_registers_nothing(trained_copy: Trained) -> None:
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+    outcome = run(trained_copy.recipe, dry_run=True)
+    assert (outcome.verdict, outcome.model_version) == ("dry-run", None)
+    assert outcome.reason.startswith("would promote: ")
+    assert aliases() == {"1": ("champion",)}
+    assert run(trained_copy.recipe).verdict == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("forecast.evaluation.candidates.refit_full", KeyboardInterrupt),
+        ("pipelines.registry.promote", DataError),
+    ],
+)
+def test_an_interrupted_retrain_leaves_the_champion_alone(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+) -> None:
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+
+    def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(step, breaks)
+        run(trained_copy.recipe)
+    assert [version for version, names in aliases().items() if names] == ["1"]
+    assert run(trained_copy.recipe).verdict == "promoted"
+
+
+def test_a_version_that_was_deleted_is_trained_again(trained_copy: Trained) -> None:
+    tracking.client().delete_model_version("shop", "1")
+    assert run(trained_copy.recipe).verdict == "promoted"
+
+
+def test_the_registered_model_the_library_and_the_command_give_the_same_numbers(
+    trained: Trained, forecast: Command, tmp_path: Path
+) -> None:
+    import mlflow
+    import pandas as pd
+
+    history = sales().rename(columns={"shop": "unique_id", "day": "ds", "units": "y"})
+    history.to_parquet(tmp_path / "history.parquet")
+    with tracking.addressed():
+        served = mlflow.pyfunc.load_model("models:/shop@champion").predict(history)
+    ended = forecast("predict", "--model", "shop", "--data", tmp_path / "history.parquet")
+    assert ended.code == 0, ended.err
+    printed = pd.read_csv(io.StringIO(ended.out), parse_dates=["ds"])
+    forecaster = registry.load(registry.find("shop"))
+    from forecast.series.read import from_frame
+
+    own = forecaster.predict(from_frame(history, freq="D")).to_frame(levels=[80, 95])
+    assert list(served.columns) == list(own.columns) == list(printed.columns)
+    for column in ("median", "lo-80", "hi-80", "lo-95", "hi-95"):
+        np.testing.assert_allclose(served[column], own[column], rtol=1e-4)
+        np.testing.assert_allclose(printed[column], own[column], rtol=1e-4)
+
+
+def test_no_training_value_and_no_pickle_is_registered(trained: Trained) -> None:
+    with registry.downloaded(registry.find("shop")) as folder:
+        model = folder.parents[1]
+        files = [path for path in model.rglob("*") if path.is_file()]
+        assert {path.suffix for path in files} <= {
+            ".json",
+            ".safetensors",
+            ".onnx",
+            ".py",
+            ".yaml",
+            ".txt",
+            "",
+        }
+        example = json.loads((model / "input_example.json").read_text())
+    values = {row[2] for row in example["data"]}
+    assert not values & set(sales()["units"])
+
+
+def test_the_logged_requirements_name_our_package_and_no_address(trained: Trained) -> None:
+    with registry.downloaded(registry.find("shop")) as folder:
+        text = (folder.parents[1] / "requirements.txt").read_text()
+    assert "forecast" in text
+    assert "://" not in text
