@@ -14,7 +14,7 @@ from forecast.evaluation.conformal import fit_calibration
 from forecast.evaluation.metrics import METRICS, Coverage, coverage, score, score_by
 from forecast.evaluation.replay import Replay, join, replay, uncalibrated
 from forecast.models.baselines import BASELINES, baseline_forecaster
-from forecast.models.calibration import Calibration, median_index, ordered
+from forecast.models.calibration import FEW_WINDOWS, Calibration, median_index, ordered
 from forecast.models.forecaster import Forecaster
 from forecast.models.spec import ModelSpec
 from forecast.series.panel import Panel
@@ -22,6 +22,9 @@ from forecast.training.config import TrainConfig
 
 MAX_REFITS = 4
 """Refits within the judge block of a short panel, unless a backtest asks for one per cutoff."""
+
+CHOSEN_BY_VALUE = ("transform", "scaling", "residual")
+"""Fields of a spec that the rule resolves by looking at values, not only at lengths."""
 
 OnEpoch = Callable[[Any], None]
 
@@ -32,8 +35,10 @@ class Evaluated:
 
     name: str
     spec: ModelSpec
-    """As resolved on the fit block."""
+    """As resolved on the data before the judge block."""
     reasons: dict[str, str]
+    refit_spec: ModelSpec
+    """What `refit_full` fits: in a short panel sizes are left open, to be resolved on all data."""
     calibration: Calibration
     select_metrics: dict[str, float]
     """On the select block: what candidates are chosen by."""
@@ -74,20 +79,26 @@ def evaluate(
     Baselines go the same way in milliseconds.
     """
     begun = time.perf_counter()
-    config = config or TrainConfig()
-    first = _first_fit(spec, panel, blocks, config, on_epoch)
-    again = _refitter(first, panel, config, frozen=not blocks.rolling_refits)
+    procedure = Procedure(spec=spec, panel=panel, blocks=blocks, config=config or TrainConfig())
+    first = procedure.first(on_epoch)
     selected = replay(uncalibrated(first), panel, blocks.select, horizon=blocks.horizon, unseen=True)
-    at_calibrate = uncalibrated(again(blocks.calibrate[0]))
-    scores = replay(at_calibrate, panel, blocks.calibrate, horizon=blocks.horizon, unseen=True)
+    again = procedure.at(blocks.calibrate[0], first)
+    scores = replay(uncalibrated(again), panel, blocks.calibrate, horizon=blocks.horizon, unseen=True)
     calibration = calibrate(scores)
     groups = spread_out(blocks.judge, max_refits if blocks.rolling_refits else 1)
-    judged = join([_judge(again(group[0]), calibration, panel, group, blocks.horizon) for group in groups])
+    judges = procedure.judges(groups, first)
+    judged = join(
+        [
+            _judge(judge, calibration, panel, group, blocks.horizon)
+            for judge, group in zip(judges, groups, strict=True)
+        ]
+    )
     frame = judged.frame(panel.timezone)
     return Evaluated(
-        name=first.info.spec.backbone,
-        spec=first.info.spec,
-        reasons=first.info.reasons,
+        name=spec.backbone,
+        spec=judges[0].info.spec,
+        reasons=judges[0].info.reasons,
+        refit_spec=procedure.refit_spec(judges[0]),
         calibration=calibration,
         select_metrics=score(_self_calibrated(selected).frame(panel.timezone)),
         metrics=score(frame),
@@ -95,10 +106,11 @@ def evaluate(
         by_step=metrics_by_step(frame),
         by_series=score_by(frame, "unique_id").rename_axis("unique_id").reset_index(),
         forecasts=frame,
-        num_steps=first.info.num_steps,
+        num_steps=judges[0].info.num_steps,
         seconds=time.perf_counter() - begun,
         rolling_refits=blocks.rolling_refits,
         skipped=judged.skipped,
+        notes=("few_windows",) if 0 < calibration.num_windows < FEW_WINDOWS else (),
     )
 
 
@@ -116,9 +128,9 @@ def choose(candidates: list[Evaluated], *, metric: str = "wql") -> Evaluated:
 def refit_full(evaluated: Evaluated, panel: Panel, config: TrainConfig | None = None) -> Forecaster:
     """The candidate fitted on all data, with the step count found and the calibration carried over."""
     config = config or TrainConfig()
-    full = _refit(evaluated.spec, panel, config, evaluated.num_steps)
+    full = _fit(evaluated.refit_spec, panel, config, num_steps=evaluated.num_steps)
     calibration = {"rolling_refits": evaluated.rolling_refits}
-    info = replace(full.info, reasons=evaluated.reasons, calibration=calibration)
+    info = replace(full.info, calibration=calibration)
     return replace(full, info=info, calibration=evaluated.calibration)
 
 
@@ -148,36 +160,60 @@ def _self_calibrated(selected: Replay) -> Replay:
     return replace(selected, values=values)
 
 
-def _first_fit(
-    spec: ModelSpec, panel: Panel, blocks: Blocks, config: TrainConfig, on_epoch: OnEpoch | None
+@dataclass(frozen=True, kw_only=True)
+class Procedure:
+    """How a candidate is fitted again and again: a spec, the data, the blocks and the training."""
+
+    spec: ModelSpec
+    panel: Panel
+    blocks: Blocks
+    config: TrainConfig
+
+    def first(self, on_epoch: OnEpoch | None) -> Forecaster:
+        """The fit before everything: early stopping on select, or by schedule where the panel is short."""
+        blocks = self.blocks
+        if blocks.rolling_refits:
+            return _fit(self.spec, self.panel.drop_last(blocks.fit_until), self.config, on_epoch=on_epoch)
+        known = self.panel.drop_last(blocks.calibrate[0])
+        held_out = blocks.fit_until - blocks.calibrate[0]
+        return _fit(self.spec, known, self.config, on_epoch=on_epoch, held_out=held_out)
+
+    def at(self, cutoff: int, first: Forecaster, spec: ModelSpec | None = None) -> Forecaster:
+        """The model as it stands at a cutoff: the first one, or fitted again on all data before."""
+        if not self.blocks.rolling_refits:
+            return first
+        return _fit(
+            spec or self.spec, self.panel.drop_last(cutoff), self.config, num_steps=first.info.num_steps
+        )
+
+    def judges(self, groups: list[tuple[int, ...]], first: Forecaster) -> list[Forecaster]:
+        """One model per group of judge cutoffs; choices by value are made before the first of them."""
+        earliest = self.at(groups[0][0], first)
+        spec = self.refit_spec(earliest)
+        return [earliest, *(self.at(group[0], first, spec) for group in groups[1:])]
+
+    def refit_spec(self, judge: Forecaster) -> ModelSpec:
+        """The spec with its choices by value fixed, and its sizes too where the panel is long."""
+        resolved = judge.info.spec
+        if not self.blocks.rolling_refits:
+            return resolved
+        return self.spec.with_(**{name: getattr(resolved, name) for name in CHOSEN_BY_VALUE})
+
+
+def _fit(
+    spec: ModelSpec,
+    panel: Panel,
+    config: TrainConfig,
+    *,
+    num_steps: int | None = None,
+    held_out: int = 0,
+    on_epoch: OnEpoch | None = None,
 ) -> Forecaster:
-    """The fit that finds the step count: weights from the fit block, early stopping on select."""
-    known = panel.drop_last(blocks.fit_until)
-    if spec.backbone in BASELINES:
-        return baseline_forecaster(known, spec)
-    from forecast.training.fit import fit
-
-    validation = panel.drop_last(blocks.calibrate[0])
-    return fit(known, spec, config, on_epoch=on_epoch, validation=validation)
-
-
-def _refit(spec: ModelSpec, panel: Panel, config: TrainConfig, num_steps: int | None) -> Forecaster:
-    """The same model fitted on more data, for as many steps as were found."""
+    """A fitted model without calibration: `num_steps` long or by schedule, `held_out` last steps unseen."""
     if spec.backbone in BASELINES:
         return baseline_forecaster(panel, spec)
     from forecast.training.fit import fit
 
-    return fit(panel, spec, replace(config, max_steps=num_steps, max_epochs=None))
-
-
-def _refitter(
-    first: Forecaster, panel: Panel, config: TrainConfig, *, frozen: bool
-) -> Callable[[int], Forecaster]:
-    """The model as it stands at a cutoff: always the first one, or fitted again on all data before."""
-
-    def at(cutoff: int) -> Forecaster:
-        if frozen:
-            return first
-        return _refit(first.info.spec, panel.drop_last(cutoff), config, first.info.num_steps)
-
-    return at
+    if num_steps is not None:
+        config = replace(config, max_steps=max(num_steps, 1), max_epochs=None, max_seconds=None)
+    return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out)

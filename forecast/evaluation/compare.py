@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from forecast.errors import DataError, SpecError
 from forecast.evaluation.metrics import countable, row_losses, score
@@ -110,8 +111,9 @@ def _difference(old: pd.DataFrame, new: pd.DataFrame, metric: str) -> Estimate:
     windows = gap.groupby([old["unique_id"], old["cutoff_step"]], sort=True).mean().dropna()
     if not len(windows):
         return Estimate(mean=math.nan, error=math.nan, degrees=0)
+    gaps: NDArray[np.float64] = windows.to_numpy(dtype=np.float64)
     return clustered_mean(
-        windows.to_numpy(dtype=np.float64),
+        gaps,
         series=windows.index.get_level_values(0).to_numpy(),
         steps=windows.index.get_level_values(1).to_numpy(dtype=np.int64),
         span=int(old["step"].max()),

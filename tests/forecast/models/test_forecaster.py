@@ -1,0 +1,230 @@
+"""A forecaster on series: horizons, notes, bounds, and what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from forecast.errors import ContextError, DataError, EmptyDataError, FrequencyError, HorizonError
+from forecast.models import forecaster as module
+from forecast.models.baselines import baseline_forecaster
+from forecast.models.calibration import Calibration
+from forecast.models.forecaster import Forecaster, ForecasterInfo, default_min_context
+from forecast.models.spec import ModelSpec
+from forecast.series.panel import Panel
+from forecast.windows.batch import ContextBatch
+
+H = 4
+
+
+def panel(*series: Any, freq: str | int = "MS", start: Any = "2020-01-01", names: str = "abcdefgh") -> Panel:
+    """Series that all start at the same stamp, named a, b, c, ..."""
+    ys = [np.asarray(each, dtype=float) for each in series]
+    return Panel.from_arrays(list(names[: len(ys)]), ys, freq=freq, starts=[start] * len(ys))
+
+
+def walk(length: int = 48, seed: int = 0) -> NDArray[np.float64]:
+    return 100 + np.cumsum(np.random.default_rng(seed).normal(size=length))
+
+
+def forecaster(backbone: str = "naive", trained_on: Panel | None = None, **fields: Any) -> Forecaster:
+    """A calibrated baseline trained on series a: a random walk of 48 months."""
+    spec = ModelSpec(backbone=backbone, horizon=H, quantile_levels=(0.05, 0.1, 0.5, 0.9, 0.95), **fields)
+    fitted = baseline_forecaster(trained_on or panel(walk()), spec)
+    grid = np.sqrt(np.arange(1, H + 1))[:, None] * np.array([-1.6, -1.3, 0, 1.3, 1.6])
+    table = Calibration(
+        quantile_levels=spec.quantile_levels, corrections=grid.astype(np.float32), num_windows=500
+    )
+    return replace(fitted, calibration=table)
+
+
+class Fixed:
+    """A backend that answers the same quantiles for every window."""
+
+    def __init__(self, quantiles: Any) -> None:
+        self.quantiles = np.asarray(quantiles, dtype=np.float32)
+
+    def __call__(self, batch: ContextBatch) -> NDArray[np.float32]:
+        return np.repeat(self.quantiles[None], len(batch.level), axis=0)
+
+    def tensors(self) -> dict[str, NDArray]:
+        return {}
+
+    def export_onnx(self, path: Path) -> bool:
+        return False
+
+
+def test_a_forecast_starts_after_the_last_stamp_and_centres_on_the_model() -> None:
+    answer = forecaster().predict(panel(walk()))
+    assert answer.values.shape == (1, H, 5)
+    assert str(answer.ds[0, 0])[:10] == "2024-01-01"
+    assert answer.median[0] == pytest.approx([walk()[-1]] * H, abs=1e-5)
+    assert (np.diff(answer.values, axis=-1) > 0).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 4])
+def test_a_shorter_horizon_gives_the_first_steps(horizon: int) -> None:
+    whole, part = (forecaster().predict(panel(walk()), steps) for steps in (None, horizon))
+    assert (part.values == whole.values[:, :horizon]).all()
+    assert part.notes == whole.notes
+
+
+def test_a_longer_horizon_is_rolled_out_by_blocks_and_noted() -> None:
+    answer = forecaster("seasonal_naive").predict(panel(walk()), 16)
+    assert "rolled_out" in answer.notes[0]
+    assert answer.median[0] == pytest.approx([*walk()[-12:], *walk()[-12:-8]], abs=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["naive", "seasonal_naive", "drift"])
+def test_width_never_shrinks_from_one_block_to_the_next(backbone: str) -> None:
+    values = forecaster(backbone).predict(panel(walk()), 16).values
+    width = (values[:, :, -1] - values[:, :, 0]).reshape(-1, 4, H)
+    assert (np.diff(width, axis=1) >= -1e-9).all()
+    assert (width[:, 1:].min(axis=2) >= width[:, :-1, -1] - 1e-9).all()
+
+
+def test_a_random_walk_rolled_out_is_as_wide_as_the_square_root_of_time() -> None:
+    values = forecaster().predict(panel(walk()), 16).values[0]
+    width = values[:, -1] - values[:, 0]
+    assert width == pytest.approx(width[0] * np.sqrt(np.arange(1, 17)), rel=1e-5)
+
+
+def test_a_horizon_beyond_the_limit_or_below_one_is_refused() -> None:
+    with pytest.raises(HorizonError, match="beyond the model's max_horizon 16"):
+        forecaster().predict(panel(walk()), 17)
+    with pytest.raises(HorizonError, match="at least 1"):
+        forecaster().predict(panel(walk()), 0)
+
+
+def test_another_frequency_is_refused_by_both_names() -> None:
+    hourly = panel(walk(), freq="h")
+    with pytest.raises(FrequencyError, match=r"forecasts monthly series \(MS\) and got hourly stamps \(h\)"):
+        forecaster().predict(hourly)
+
+
+def test_a_short_history_is_refused_naming_series_need_and_got() -> None:
+    with pytest.raises(ContextError, match=r"at least 12 observed values and got 5 for 'b'"):
+        forecaster().predict(panel(walk(), walk(5)))
+    with pytest.raises(DataError):
+        forecaster().predict(panel(walk(), [np.nan] * 40))
+
+
+def test_a_history_that_is_missing_in_the_whole_context_is_refused() -> None:
+    gone = np.concatenate([walk(40), np.full(70, np.nan)])
+    with pytest.raises(EmptyDataError, match="all values are missing in the last 64 steps of 'a'"):
+        forecaster().predict(panel(gone))
+
+
+@pytest.mark.parametrize(
+    ("season_length", "context_length", "expected"), [(12, 48, 12), (1, 48, 3), (24, 10, 10), (7, 7, 7)]
+)
+def test_min_context_is_three_or_a_season_within_the_context(
+    season_length: int, context_length: int, expected: int
+) -> None:
+    assert default_min_context(season_length=season_length, context_length=context_length) == expected
+
+
+def test_notes_stand_in_their_fixed_order() -> None:
+    trained = panel(walk(90))
+    own = forecaster(trained_on=trained)
+    flat = panel([5.0] * 20, names="a")
+    assert own.predict(flat, 9).notes == (
+        ("short_history", "baseline:naive", "rolled_out", "constant", "in_sample"),
+    )
+    assert own.predict(trained).notes == (("baseline:naive",),)
+
+
+@pytest.mark.parametrize(("windows", "note"), [(0, "uncalibrated"), (99, "few_windows"), (100, None)])
+def test_a_weak_calibration_is_noted(windows: int, note: str | None) -> None:
+    own = forecaster()
+    own = replace(own, calibration=replace(own.calibration, num_windows=windows))
+    assert set(own.predict(panel(walk(70))).notes[0]) - {"baseline:naive"} == ({note} if note else set())
+
+
+@pytest.mark.parametrize(
+    ("names", "length", "note"),
+    [
+        ("a", 40, "in_sample"),  # known by its id
+        ("z", 40, "in_sample"),  # renamed: known by its values
+        ("a", 48, None),  # ends where the training data ended
+        ("z", 60, None),  # ends later
+    ],
+)
+def test_a_history_inside_the_training_data_is_noted(names: str, length: int, note: str | None) -> None:
+    notes = forecaster().predict(panel(walk(60)[:length], names=names)).notes[0]
+    assert set(notes) & {"in_sample", "may_be_in_sample"} == ({note} if note else set())
+
+
+def test_an_unknown_series_inside_the_training_time_may_be_in_sample() -> None:
+    assert "may_be_in_sample" in forecaster().predict(panel(walk(40, seed=9), names="z")).notes[0]
+
+
+@pytest.mark.parametrize("backbone", ["naive", "seasonal_naive", "drift"])
+def test_a_constant_history_gives_the_constant(backbone: str) -> None:
+    answer = forecaster(backbone).predict(panel([7.25] * 30), 12)
+    assert (answer.median == 7.25).all()
+    assert "constant" in answer.notes[0]
+
+
+def test_bounds_and_whole_numbers_hold_for_every_quantile() -> None:
+    own = forecaster(lower_bound=0.0, upper_bound=3.0, integer=True)
+    counts = np.random.default_rng(0).integers(0, 4, size=60).astype(float)
+    values = own.predict(panel(counts), 16).values
+    assert values.min() >= 0
+    assert values.max() <= 3
+    assert (values == np.rint(values)).all()
+    assert (np.diff(values, axis=-1) >= 0).all()
+
+
+def test_no_answer_is_ever_nan_or_crossing() -> None:
+    own = forecaster()
+    broken = np.full((H, 5), np.nan)
+    broken[1] = [np.inf, 3, 2, 1, -np.inf]
+    values = replace(own, backend=Fixed(broken)).predict(panel(walk()), 16).values
+    assert np.isfinite(values).all()
+    assert (np.diff(values, axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("level", [1e9, -3e38])
+def test_precision_survives_a_high_level(level: float) -> None:
+    y = level + (np.arange(48) % 12 if abs(level) < 1e30 else 0 * np.arange(48.0))
+    answer = forecaster("seasonal_naive").predict(panel(y))
+    assert answer.median[0] == pytest.approx(y[-12:-8], rel=1e-12)
+    assert np.isfinite(answer.values).all()
+
+
+def test_a_large_panel_is_forecast_in_chunks_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = panel(*(walk(seed=seed) for seed in range(7)))
+    whole = forecaster("drift").predict(many)
+    monkeypatch.setattr(module, "MAX_CELLS", 3 * 64)
+    chunked = forecaster("drift").predict(many)
+    assert (chunked.values == whole.values).all()
+    assert chunked.notes == whole.notes
+
+
+def test_windows_are_forecast_as_series_are() -> None:
+    own = forecaster("drift")
+    windows = np.stack([walk(), walk(seed=1)])
+    values = own.predict_windows(windows)
+    assert values.dtype == np.float32
+    assert values == pytest.approx(own.predict(panel(*windows)).values, rel=1e-6)
+    with pytest.raises(ContextError, match="'row 1'"):
+        own.predict_windows(np.array([[1.0] * 12, [np.nan] * 9 + [1.0, 2.0, 3.0]]))
+
+
+def test_can_predict_says_which_series_are_long_enough() -> None:
+    assert forecaster().can_predict(panel(walk(), walk(5), walk(12))).tolist() == [True, False, True]
+
+
+def test_the_order_of_series_changes_no_forecast() -> None:
+    forwards = forecaster("drift").predict(panel(walk(), walk(30, seed=1)))
+    backwards = forecaster("drift").predict(panel(walk(30, seed=1), walk(), names="ba"))
+    assert (forwards.values == backwards.values[::-1]).all()
+
+
+def test_the_info_comes_back_from_its_dictionary() -> None:
+    info = forecaster().info
+    assert ForecasterInfo.from_dict(info.to_dict()) == info
