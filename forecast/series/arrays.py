@@ -181,7 +181,8 @@ def _floats(values: Any, name: str, what: str = "") -> NDArray[np.float64]:
     ):
         odd = next(t for t in found if t not in _NUMBERS and not issubclass(t, np.integer | np.floating))
         raise DataError(
-            f"series {str(name)!r}{what} holds a value of type {odd.__name__}; send numbers, and null for missing ones."
+            f"series {str(name)!r}{what} holds a value of type {odd.__name__}; send numbers, and null for"
+            " missing ones."
         )
     try:
         return np.array(values, dtype=np.float64)
@@ -244,8 +245,8 @@ def _by_stamps(
     if (got != sizes).any():
         place = int((got != sizes).argmax())
         raise DataError(
-            f"series {str(names[place])!r} has {sizes[place]:,} values and {got[place]:,} stamps; send one stamp "
-            "per value."
+            f"series {str(names[place])!r} has {sizes[place]:,} values and {got[place]:,} stamps; send one"
+            " stamp per value."
         )
     flat = np.concatenate(list(ds)) if isinstance(ds[0], np.ndarray) else list(chain.from_iterable(ds))
     read = read_stamps(flat, timezone=timezone, what="ds")
@@ -255,8 +256,8 @@ def _by_stamps(
     if backward.any():
         row = int(backward.argmax())
         raise DataError(
-            f"the stamps of series {str(names[codes[row]])!r} are not in time order: {stamps[row + 1]} follows "
-            f"{stamps[row]}; sort them together with their values."
+            f"the stamps of series {str(names[codes[row]])!r} are not in time order: {stamps[row + 1]}"
+            f" follows {stamps[row]}; sort them together with their values."
         )
     plan = plan_rows(names, codes, stamps, freq=freq, policies=Policies(), timezone=read.timezone)
     return plan, read.timezone
@@ -273,8 +274,8 @@ def _covariate_names(rows: Sequence[Mapping[str, Any]] | None, num_series: int, 
         lacking = [place for place, row in enumerate(rows) if name not in row]
         if lacking:
             raise CovariateError(
-                f"the {kind} covariate {name!r} is missing in {len(lacking):,} series, first in number {lacking[0] + 1}; "
-                "send it for every series."
+                f"the {kind} covariate {name!r} is missing in {len(lacking):,} series, first in number"
+                f" {lacking[0] + 1}; send it for every series."
             )
     return tuple(names)
 
@@ -286,8 +287,8 @@ def _covariate(
     wrong = [i for i, part in enumerate(parts) if len(part) != sizes[i]]
     if wrong:
         raise CovariateError(
-            f"the past covariate {name!r} of series {str(names[wrong[0]])!r} has {len(parts[wrong[0]]):,} values and y "
-            f"has {sizes[wrong[0]]:,}; send one per value of y."
+            f"the past covariate {name!r} of series {str(names[wrong[0]])!r} has {len(parts[wrong[0]]):,}"
+            f" values and y has {sizes[wrong[0]]:,}; send one per value of y."
         )
     return np.concatenate(parts)
 
@@ -303,8 +304,8 @@ def _known_rows(
         return None
     if plan.num_gaps.any():
         raise CovariateError(
-            f"series {name_series(names[plan.num_gaps > 0])} have gaps in ds and known covariates, which cannot be "
-            "aligned; send every step, with null for missing values."
+            f"series {name_series(names[plan.num_gaps > 0])} have gaps in ds and known covariates, which"
+            " cannot be aligned; send every step, with null for missing values."
         )
     parts = {
         name: [_floats(row[name], names[i], f" (covariate {name!r})") for i, row in enumerate(known)]
@@ -315,8 +316,8 @@ def _known_rows(
         for i, values in enumerate(series):
             if len(values) != lengths[i] or len(values) < sizes[i]:
                 raise CovariateError(
-                    f"the known covariate {name!r} of series {str(names[i])!r} has {len(values):,} values for "
-                    f"{sizes[i]:,} of y; send history + horizon, equally many of each covariate."
+                    f"the known covariate {name!r} of series {str(names[i])!r} has {len(values):,} values for"
+                    f" {sizes[i]:,} of y; send history + horizon, equally many of each covariate."
                 )
     columns = {name: np.concatenate(series) for name, series in parts.items()}
     _check(columns, names, lengths)

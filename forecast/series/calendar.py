@@ -1,7 +1,8 @@
 """Frequencies: the grid on which the stamps of a series lie.
 
-Stamps are numpy datetime64[us], or int64 for integer time. Where a time zone is known they are UTC, and frequencies
-of a day or longer step on the wall clock of the zone, so that a day of 23 or 25 hours is one step.
+Stamps are numpy datetime64[us], or int64 for integer time. Where a time zone is known they are UTC, and
+frequencies of a day or longer step on the wall clock of the zone, so that a day of 23 or 25 hours is one
+step.
 """
 
 import math
@@ -27,9 +28,9 @@ _PERIOD_MONTHS = {"MS": 1, "ME": 1, "BMS": 1, "BME": 1, "QS": 3, "QE": 3, "YS": 
 _DEFAULT_ANCHOR = {"W": "SUN", "QS": "JAN", "QE": "DEC", "YS": "JAN", "YE": "DEC"}
 _SEASONS = {"B": 5, "trading": 5, "integer": 1}
 _OTHER_NAMES = {
-    "M": "ME", "BM": "BME", "Q": "QE", "A": "YE", "Y": "YE", "AS": "YS", "H": "h", "T": "min", "S": "s", "L": "ms",
-    "U": "us", "d": "D", "w": "W", "mo": "MS", "q": "QS", "y": "YS", "hourly": "h", "daily": "D", "weekly": "W",
-    "monthly": "MS", "quarterly": "QS", "yearly": "YS",
+    "M": "ME", "BM": "BME", "Q": "QE", "A": "YE", "Y": "YE", "AS": "YS", "H": "h", "T": "min", "S": "s",
+    "L": "ms", "U": "us", "d": "D", "w": "W", "mo": "MS", "q": "QS", "y": "YS", "hourly": "h", "daily": "D",
+    "weekly": "W", "monthly": "MS", "quarterly": "QS", "yearly": "YS",
 }  # fmt: skip
 _WORDS = {
     "W": "weekly", "D": "daily", "h": "hourly", "min": "minute", "s": "second", "ms": "millisecond",
@@ -57,7 +58,8 @@ class Frequency:
     def parse(cls, freq: "str | int | Frequency | Any") -> "Frequency":
         """The frequency of an alias; FrequencyError for what is none.
 
-        Old and other names are understood (M = ME, H = h, T = min, polars' 1mo = MS), anchors and multiples kept.
+        Old and other names are understood (M = ME, H = h, T = min, polars' 1mo = MS), anchors and multiples
+        kept.
         """
         if isinstance(freq, Frequency):
             return freq
@@ -89,7 +91,10 @@ class Frequency:
 
     @property
     def season_length(self) -> int:
-        """The usual season in steps: a year of months, a week of days, a day of hours; 1 where there is none."""
+        """The usual season in steps: a year of months, a week of days, a day of hours.
+
+        1 where there is none.
+        """
         if self.unit in _SEASONS:
             return _SEASONS[self.unit] if self.multiple == 1 else 1
         if self.unit in _PERIOD_MONTHS:
@@ -112,7 +117,8 @@ class Frequency:
     def words(self) -> str:
         """The frequency for a sentence: "monthly (MS)", "hourly (h)"."""
         word = _WORDS.get(self.unit) or _PERIOD_WORDS[_PERIOD_MONTHS[self.unit]]
-        return f"{word} ({self.alias})"
+        multiple = f"{self.multiple}-" if self.multiple > 1 and not self.is_integer else ""
+        return f"{multiple}{word} ({self.alias})"
 
     def __str__(self) -> str:
         return str(self.alias)
@@ -185,10 +191,12 @@ class Frequency:
         return steps
 
     def positions(self, stamps: Any, *, start: Any = None, timezone: str | None = None) -> NDArray[np.int64]:
-        """Steps from `start` (broadcast; default: the first stamp) to each stamp; OffGridError names the first beside.
+        """Steps from `start` (broadcast; default: the first stamp) to each stamp.
 
-        The grid of a fixed frequency runs through `start`, whatever its minute; that of a calendar frequency is the
-        calendar's own. For "trading" this counts weekdays.
+        OffGridError names the first beside.
+
+        The grid of a fixed frequency runs through `start`, whatever its minute; that of a calendar frequency
+        is the calendar's own. For "trading" this counts weekdays.
         """
         values = as_stamps(stamps, self)
         origin = as_stamps(start, self) if start is not None else values[:1]
@@ -212,10 +220,14 @@ class Frequency:
         return steps, self._instants(self._place(origin + steps * self._stride), timezone) == stamps
 
     def floor_steps(self, stamp: Any, start: Stamps, *, timezone: str | None = None) -> NDArray[np.int64]:
-        """Steps from each start to the last grid point at or before `stamp`; negative where the start is later."""
+        """Steps from each start to the last grid point at or before `stamp`.
+
+        Negative where the start is later.
+        """
         instant = as_stamps(stamp, self)
         steps, _ = self.locate(np.broadcast_to(instant, start.shape), start, timezone=timezone)
-        return steps - (self.advance(start, steps, timezone=timezone) > instant)
+        ahead = self.advance(start, steps, timezone=timezone) > instant
+        return np.asarray(steps - ahead)
 
     def refuse(self, stamp: Any, start: Any = None, *, series: str = "") -> NoReturn:
         """Raise the OffGridError of a stamp beside the grid."""
@@ -224,8 +236,8 @@ class Frequency:
             f" that starts at {start}" if self.kind in ("fixed", "integer") and start is not None else ""
         )
         raise OffGridError(
-            f"{where}the stamp {stamp} lies beside the {self.words} grid{from_start}; "
-            "correct the stamps, declare their real freq, or put them on a grid with grid=... (for example grid='5min')."
+            f"{where}the stamp {stamp} lies beside the {self.words} grid{from_start}; correct the stamps,"
+            " declare their real freq, or put them on a grid with grid=... (for example grid='5min')."
         )
 
     def future(
@@ -233,7 +245,8 @@ class Frequency:
     ) -> Stamps:
         """The next stamps: (horizon,) after one last stamp, (N, horizon) after (N,).
 
-        "trading" and "B" leave out weekends; "trading" leaves out `holidays` (dates) too and keeps the time of day.
+        "trading" and "B" leave out weekends; "trading" leaves out `holidays` (dates) too and keeps the time
+        of day.
         """
         ends = as_stamps(last, self)
         steps = np.arange(1, horizon + 1)
@@ -280,8 +293,8 @@ def _anchor(unit: str, anchor: str, text: str) -> int:
     names = _WEEKDAYS if unit == "W" else _MONTHS if unit in _DEFAULT_ANCHOR else ()
     if anchor not in names:
         raise FrequencyError(
-            f"the frequency {text[:40]!r} has the anchor {anchor!r}; weeks take one of {', '.join(_WEEKDAYS)}, "
-            "quarters and years a month such as JAN, other units none."
+            f"the frequency {text[:40]!r} has the anchor {anchor!r}; weeks take one of"
+            f" {', '.join(_WEEKDAYS)}, quarters and years a month such as JAN, other units none."
         )
     return names.index(anchor) % (_PERIOD_MONTHS.get(unit, 7))
 
@@ -296,7 +309,7 @@ def _week_phase(weekday: int) -> int:
 
 def _month_days(unit: str, months: NDArray[np.int64]) -> NDArray[np.datetime64]:
     if unit.endswith("S"):
-        first = months.astype("datetime64[M]").astype("datetime64[D]")
+        first: NDArray[np.datetime64] = months.astype("datetime64[M]").astype("datetime64[D]")
         return np.busday_offset(first, 0, roll="forward") if unit == "BMS" else first
     last = (months + 1).astype("datetime64[M]").astype("datetime64[D]") - np.timedelta64(1, "D")
     return np.busday_offset(last, 0, roll="backward") if unit == "BME" else last
@@ -323,7 +336,10 @@ def holiday_dates(holidays: Iterable[Any]) -> NDArray[np.datetime64]:
 
 
 def as_stamps(stamps: Any, freq: Frequency) -> Stamps:
-    """Stamps as datetime64[us], or int64 for integer time; aware ones become UTC. FrequencyError for the wrong kind."""
+    """Stamps as datetime64[us], or int64 for integer time.
+
+    Aware ones become UTC. FrequencyError for the wrong kind.
+    """
     if isinstance(stamps, pd.Timestamp | pd.DatetimeIndex | pd.Series):
         stamps = naive_utc(stamps)
     array = np.asarray(stamps)
@@ -376,7 +392,10 @@ def to_local(stamps: Stamps, timezone: str) -> Stamps:
 
 
 def to_utc(local: Stamps, timezone: str) -> Stamps:
-    """Wall-clock stamps of a zone as UTC: an hour that occurs twice is its first, one that is left out its end."""
+    """Wall-clock stamps of a zone as UTC.
+
+    An hour that occurs twice is its first, one that is left out its end.
+    """
     if timezone == "UTC":
         return local
     index = pd.DatetimeIndex(np.ravel(local))
@@ -397,10 +416,12 @@ _CANDIDATES = ("MS", "ME", "QS", "YS", "YE", "BMS", "BME", "B")
 
 
 def infer_frequency(stamps: Any, *, timezone: str | None = None) -> Frequency | None:
-    """The frequency of which all stamps (sorted, distinct, 3 or more) are neighbours or gaps; None where there is none.
+    """The frequency of which all stamps (sorted, distinct, 3 or more) are neighbours or gaps.
 
-    The shortest step has to occur in at least half of the places, so that irregular readings are not taken for a
-    very fine grid.
+    None where there is none.
+
+    The shortest step has to occur in at least half of the places, so that irregular readings are not taken
+    for a very fine grid.
     """
     array = np.asarray(stamps)
     if len(array) < 3:
@@ -434,7 +455,9 @@ def _never_on_weekends(local: Stamps) -> bool:
 
 
 def weekday_steps(local: Stamps) -> int | None:
-    """The weekdays absent between daily stamps that leave out weekends; None where the stamps are something else.
+    """The weekdays absent between daily stamps that leave out weekends.
+
+    None where the stamps are something else.
 
     Stamps are taken for trading days when at least nine of ten weekdays are there.
     """
@@ -472,9 +495,9 @@ FEATURES = ("minute", "hour", "weekday", "day", "month", "yearday")
 
 
 def calendar_features(stamps: Stamps, freq: Frequency, *, timezone: str | None = None) -> NDArray[np.float32]:
-    """Where each stamp (B, T) stands in the cycles longer than its step: (B, F, T), a sine and a cosine per cycle.
+    """Where each stamp (B, T) stands in the cycles longer than its step: (B, F, T).
 
-    Integer time has none: F is 0.
+    Each cycle is a sine and a cosine. Integer time has none: F is 0.
     """
     if freq.is_integer:
         return np.zeros((stamps.shape[0], 0, stamps.shape[1]), dtype=np.float32)

@@ -20,6 +20,7 @@ _KNOWN_NAMES = {
         "quarter",
         "year",
         "period",
+        "step",
     ),
     "y": ("y", "target", "value", "close", "adjclose", "adj_close"),
 }
@@ -37,7 +38,10 @@ class Columns:
 
 
 def known_as(role: str, names: Collection[str]) -> str | None:
-    """The column that goes by one of the names in use for a role, in their order; None where there is none."""
+    """The column that goes by one of the names in use for a role, in their order.
+
+    None where there is none.
+    """
     plain = {_plain(name): name for name in reversed(list(names))}
     return next((plain[_plain(known)] for known in _KNOWN_NAMES[role] if _plain(known) in plain), None)
 
@@ -67,8 +71,8 @@ def map_columns(
 ) -> Columns:
     """The columns of a long table: declared ones have to be there, others go by their usual names.
 
-    `others` are columns with another use. Without a column of ids the table is one series, unless a column of text
-    is left that might hold them. ColumnsError names what was found and what to declare.
+    `others` are columns with another use. Without a column of ids the table is one series, unless a column of
+    text is left that might hold them. ColumnsError names what was found and what to declare.
     """
     declared = [name for name in (unique_id, ds, y, *others) if name is not None]
     for name in declared:
@@ -102,8 +106,8 @@ def _needed(role: str, free: Sequence[str], table: Table) -> str:
     found = known_as(role, free)
     if found is None:
         raise ColumnsError(
-            f"there is no column {role!r}; the table has {listed(table.names)}. Declare which one it is, for example "
-            f"{role}={free[0] if free else 'date'!r}."
+            f"there is no column {role!r}; the table has {listed(table.names)}. Declare which one it is, for"
+            f" example {role}={free[0] if free else 'date'!r}."
         )
     return found
 
@@ -113,6 +117,6 @@ def _only_number(free: Sequence[str], table: Table) -> str:
     if len(numbers) == 1:
         return numbers[0]
     raise ColumnsError(
-        f"there is no column 'y'; the table has {listed(table.names)}. Declare the values with y=..., or wide=True "
-        "where every column is a series."
+        f"there is no column 'y'; the table has {listed(table.names)}. Declare the values with y=..., or"
+        " wide=True where every column is a series."
     )

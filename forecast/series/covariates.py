@@ -50,7 +50,10 @@ class CovariateRows:
         begins: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> "CovariateRows":
-        """Rows from names and flat columns (T,) in units, taken one at a time; series lie one after the other."""
+        """Rows from names and flat columns (T,) in units, taken one at a time.
+
+        Series lie one after the other.
+        """
         parts = {name: encode(column, begins, lengths) for name, column in columns}
         num_values = int(lengths.sum()) if parts else 0
 
@@ -147,7 +150,10 @@ class StaticCovariates:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any]], num_series: int) -> "StaticCovariates":
-        """From one value per series and name: numbers stay numbers, strings and booleans become categories."""
+        """From one value per series and name.
+
+        Numbers stay numbers, strings and booleans become categories.
+        """
         numeric: dict[str, NDArray[np.float32]] = {}
         coded: dict[str, tuple[NDArray[np.int64], tuple[str, ...]]] = {}
         for name, column in columns.items():

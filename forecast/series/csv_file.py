@@ -27,7 +27,8 @@ _POINT = re.compile(r"[+-]?((\d+|\d{1,3}(,\d{3})+)(\.\d*)?|\.\d+)([eE][+-]?\d+)?
 _COMMA = re.compile(r"[+-]?((\d+|\d{1,3}(\.\d{3})+)(,\d*)?|,\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.I)
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ,].*)?|\d{1,2}/\d{4}"
-    r"|(\d{1,2}[. -]+)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ ,-]+(\d{1,2}[, ]+)?(\d{4}|\d{2})"
+    r"|(\d{1,2}[. -]+)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ ,-]+(\d{1,2}[,"
+    r" ]+)?(\d{4}|\d{2})"
     r"|\d{4}[ -](jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*",
     re.I,
 )
@@ -50,7 +51,10 @@ class CsvFormat:
 def find_format(
     path: Path, *, delimiter: str | None = None, decimal: str | None = None, encoding: str | None = None
 ) -> CsvFormat:
-    """Look at the first lines of a file; DataError where it is missing, empty, without header or ambiguous."""
+    """Look at the first lines of a file.
+
+    DataError where it is missing, empty, without header or ambiguous.
+    """
     if not path.is_file():
         raise DataError(f"there is no file {path}; check the path.")
     text, encoding = _decoded(_first_bytes(path), encoding, path)
@@ -137,8 +141,8 @@ def _check_header(header: Sequence[str], kinds: Sequence[str], path: Path) -> No
     if over_dates or (not named and any(is_value(cell) for cell in header)):
         shown = ", ".join(repr(cell[:20]) for cell in header[:5])
         raise ColumnsError(
-            f"the file {path} has no header: its first line is {shown}; put the names of the columns on the first "
-            "line, for example unique_id,ds,y."
+            f"the file {path} has no header: its first line is {shown}; put the names of the columns on the"
+            " first line, for example unique_id,ds,y."
         )
 
 
@@ -155,8 +159,8 @@ def _decimal(columns: Sequence[Sequence[str]], delimiter: str) -> str:
             thousands |= not leading_zero
     if point and comma:
         raise DataError(
-            "some numbers have a decimal point and others a decimal comma; write all of them alike, or declare "
-            "decimal='.' or decimal=','."
+            "some numbers have a decimal point and others a decimal comma; write all of them alike, or"
+            " declare decimal='.' or decimal=','."
         )
     if thousands and not point and not comma:
         raise DataError(
@@ -196,8 +200,8 @@ class CsvTable(ArrowTable):
         if pc.any(wrong).as_py():
             row = int(np.flatnonzero(wrong.to_numpy())[0])
             raise ColumnsError(
-                f"the column {name!r} holds {str(self.text(name)[row])[:40]!r} in row {row + 2}, which is no number "
-                f"with decimal {self.found.decimal!r}; correct it, or choose another column for y."
+                f"the column {name!r} holds {str(self.text(name)[row])[:40]!r} in row {row + 2}, which is no"
+                f" number with decimal {self.found.decimal!r}; correct it, or choose another column for y."
             )
         return pc.replace_substring_regex(texts, r"^\+", "").cast(pa.float64())
 
@@ -246,7 +250,8 @@ def _read(path: Path, found: CsvFormat) -> pa.Table:
     if bad_rows:
         first = bad_rows[0]
         raise DataError(
-            f"{len(bad_rows):,} rows of {path} have another number of columns than the header: {first.actual_columns} "
-            f"in place of {first.expected_columns}; correct them, or declare the delimiter."
+            f"{len(bad_rows):,} rows of {path} have another number of columns than the header:"
+            f" {first.actual_columns} in place of {first.expected_columns}; correct them, or declare the"
+            " delimiter."
         )
     return table

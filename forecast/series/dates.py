@@ -1,4 +1,7 @@
-"""In which order day, month and year are written: found from all stamps of a column, refused where ambiguous."""
+"""In which order day, month and year are written.
+
+Found from all stamps of a column, refused where ambiguous.
+"""
 
 import re
 from dataclasses import dataclass
@@ -43,8 +46,8 @@ class DateOrder:
 def date_order(texts: Any, *, dayfirst: bool | None = None, what: str = "ds") -> DateOrder:
     """How dates are written, from all texts of a column (Arrow strings).
 
-    DataError where day and month cannot be told apart, naming what settles it, and where the order changes within
-    the column.
+    DataError where day and month cannot be told apart, naming what settles it, and where the order changes
+    within the column.
     """
     texts = pc.utf8_trim_whitespace(pc.drop_null(texts))
     if not len(texts):
@@ -75,21 +78,22 @@ def _numbers(texts: Any, parts: Any, dayfirst: bool | None, what: str) -> DateOr
     separator = str(pc.struct_field(parts, "separator")[0])
     if first > 12 and second > 12:
         raise DataError(
-            f"the dates in {what!r} change their order: the first number goes up to {first}, the second to {second}; "
-            "write all of them as 2026-06-30."
+            f"the dates in {what!r} change their order: the first number goes up to {first}, the second to"
+            f" {second}; write all of them as 2026-06-30."
         )
     found, why = _which_first(first, second, separator)
     wrong = second if dayfirst else first
     if dayfirst is not None and wrong > 12:
         raise DataError(
-            f"the dates in {what!r} were declared {'day' if dayfirst else 'month'}-first and hold {wrong} where the "
-            f"month would be; declare dayfirst={not dayfirst} ({'--month-first' if dayfirst else '--day-first'})."
+            f"the dates in {what!r} were declared {'day' if dayfirst else 'month'}-first and hold {wrong}"
+            f" where the month would be; declare dayfirst={not dayfirst}"
+            f" ({'--month-first' if dayfirst else '--day-first'})."
         )
     decided = found if dayfirst is None else dayfirst
     if decided is None:
         raise DataError(
-            f"the dates in {what!r}, such as {str(texts[0])[:20]}, can be read day-first or month-first; say which "
-            "with --day-first or --month-first on the command line, dayfirst=True or False in Python."
+            f"the dates in {what!r}, such as {str(texts[0])[:20]}, can be read day-first or month-first; say"
+            " which with --day-first or --month-first on the command line, dayfirst=True or False in Python."
         )
     year = "%Y" if len(str(pc.struct_field(parts, "year")[0])) == 4 else "%y"
     order = ("%d", "%m") if decided else ("%m", "%d")

@@ -1,4 +1,4 @@
-"""Values as float32 relative to a float64 offset and scale per series, so that small changes at a high level survive.
+"""Values as float32 relative to a float64 offset and scale per series: small changes at a high level survive.
 
 T flat values, N series
 """
@@ -30,11 +30,13 @@ class Encoded:
 
 
 def encode(y: NDArray[np.float64], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Encoded:
-    """Encode flat values (T,) in units; series i is `y[begins[i] : begins[i] + lengths[i]]`, NaN where missing.
+    """Encode flat values (T,) in units.
 
-    Offset and scale depend on the first observed value alone: a later value never changes how an earlier one is
-    stored. The scale keeps every difference of two values below `LARGEST` inside float32, and the error of a value
-    below 1e-7 of its distance from the first.
+    Series i is `y[begins[i] : begins[i] + lengths[i]]`, NaN where missing.
+
+    Offset and scale depend on the first observed value alone: a later value never changes how an earlier one
+    is stored. The scale keeps every difference of two values below `LARGEST` inside float32, and the error of
+    a value below 1e-7 of its distance from the first.
     """
     first = first_observed(y, begins, lengths)
     seen = first < lengths
@@ -53,7 +55,7 @@ def encode(y: NDArray[np.float64], begins: NDArray[np.int64], lengths: NDArray[n
 def power_of_two(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest power of two not above each size, and at least 1."""
     _, exponents = np.frexp(sizes)
-    return np.ldexp(1.0, np.maximum(exponents - 1, 0))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponents - 1, 0)))
 
 
 def owners(begins: NDArray[np.int64], lengths: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:

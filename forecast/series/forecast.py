@@ -23,8 +23,9 @@ _NORMAL = NormalDist()
 class Forecast:
     """Quantiles (N, H, Q) with their stamps; the median is the 0.5 quantile.
 
-    Between the levels of the grid quantiles are interpolated linearly in standard-normal scores; beyond the outermost
-    the same line goes on (`is_extrapolated`). The result rises with the level, so that intervals nest.
+    Between the levels of the grid quantiles are interpolated linearly in standard-normal scores; beyond the
+    outermost the same line goes on (`is_extrapolated`). The result rises with the level, so that intervals
+    nest.
     """
 
     unique_ids: NDArray[Any]
@@ -76,9 +77,9 @@ class Forecast:
         check_quantile(q)
         exact = np.flatnonzero(np.isclose(self.quantile_levels, q, rtol=0, atol=1e-12))
         if len(exact):
-            return self.values[:, :, exact[0]]
+            return np.asarray(self.values[:, :, exact[0]])
         if len(self.quantile_levels) == 1:
-            return self.values[:, :, 0]
+            return np.asarray(self.values[:, :, 0])
         quantile = self._between(_NORMAL.inv_cdf(q))
         if self.lower_bound is not None or self.upper_bound is not None:
             quantile = np.clip(quantile, self.lower_bound, self.upper_bound)
@@ -124,7 +125,10 @@ class Forecast:
     def to_frame(
         self, levels: Sequence[float] = (), quantiles: Sequence[float] | None = None
     ) -> pd.DataFrame:
-        """A long frame `unique_id, ds, median, lo-80, hi-80, ...` in panel order, then time; stamps in their zone."""
+        """A long frame `unique_id, ds, median, lo-80, hi-80, ...` in panel order, then time.
+
+        Stamps in their zone.
+        """
         frame = {"unique_id": np.repeat(self.unique_ids, self.horizon), "ds": zoned(self.ds, self.timezone)}
         columns = self.columns(levels, quantiles)
         return pd.DataFrame(frame | {name: column.ravel() for name, column in columns.items()})

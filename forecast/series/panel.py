@@ -1,11 +1,11 @@
-"""Many regular series with one frequency in flat arrays: a million series are a few arrays, not a million objects.
+"""Many regular series with one frequency in flat arrays: a million series are a few arrays, not objects.
 
 N series, T flat values, B chosen series, L context_length, H horizon
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,16 +31,22 @@ from forecast.windows.batch import ContextBatch, last_observed, saturated
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """Regular series as flat arrays; make one with `from_frame`, `read_csv`, `read_parquet` or `Panel.from_arrays`.
+    """Regular series as flat arrays.
 
-    Cutting (`until`, `head`, `drop_last`, `select`) shares the values and costs nothing; `values` and `indptr` are
-    always the exact series one after the other (gathered once where a cut left something between them).
+    Make one with `from_frame`, `read_csv`, `read_parquet` or `Panel.from_arrays`.
+
+    Cutting (`until`, `head`, `drop_last`, `select`) shares the values and costs nothing; `values` and
+    `indptr` are always the exact series one after the other (gathered once where a cut left something between
+    them).
     """
 
     unique_ids: NDArray[Any]
     """(N,) str."""
     base: NDArray[np.float32]
-    """The shared flat values, of which series i is `base[begins[i] : begins[i] + lengths[i]]`; see `values`."""
+    """The shared flat values, of which series i is `base[begins[i] : begins[i] + lengths[i]]`.
+
+    See `values`.
+    """
     begins: NDArray[np.int64]
     """(N,)."""
     lengths: NDArray[np.int64]
@@ -59,6 +65,8 @@ class Panel:
     """The zone in which stamps came and in which answers leave."""
     base_stamps: Stamps | None = None
     """The stamps of `base`, for "trading" only: everywhere else start and frequency say it."""
+    given_future: Stamps | None = None
+    """(N, H) stamps that a caller gave for the future, see `with_future`."""
     holidays: tuple[str, ...] = ()
     """Dates (YYYY-MM-DD) without trading; for "trading" only."""
     past: CovariateRows
@@ -66,7 +74,7 @@ class Panel:
     static: StaticCovariates
     num_gaps: NDArray[np.int64]
     """(N,) steps that were absent and were filled at the door."""
-    report: Report = Report()
+    report: Report = field(default_factory=Report)
 
     @classmethod
     def build(
@@ -117,12 +125,13 @@ class Panel:
         known: Sequence[Mapping[str, Any]] | None = None,
         static: Sequence[Mapping[str, Any]] | None = None,
     ) -> "Panel":
-        """A panel of one sequence of values per series, with the first stamp (`starts`) or all stamps (`ds`) of each.
+        """A panel of one sequence of values per series.
 
-        None or NaN is missing; gaps in `ds` become missing steps, counted in `num_gaps`. `past`, `known` and `static`
-        are one mapping per series: past histories as long as y, known ones at least as long, static single values.
-        Typed errors name the series: doubled ids, lengths that differ, stamps that cannot be read, are not rising or
-        lie off the grid, mixed zones, infinite or too large values, nothing observed.
+        Each has the first stamp (`starts`) or all stamps (`ds`). None or NaN is missing; gaps in `ds` become
+        missing steps, counted in `num_gaps`. `past`, `known` and `static` are one mapping per series: past
+        histories as long as y, known ones at least as long, static single values. Typed errors name the
+        series: doubled ids, lengths that differ, stamps that cannot be read, are not rising or lie off the
+        grid, mixed zones, infinite or too large values, nothing observed.
         """
         from forecast.series.arrays import panel_from_arrays
 
@@ -195,7 +204,7 @@ class Panel:
             return stamps
         ahead = int(max((steps - self.lengths[:, None] + 1).max(initial=0), 0))
         within = np.clip(steps, 0, self.lengths[:, None] - 1)
-        known = self.base_stamps[self.begins[:, None] + within]
+        known: Stamps = self.base_stamps[self.begins[:, None] + within]
         if not ahead:
             return known
         future = self.future_stamps(ahead)[
@@ -205,15 +214,43 @@ class Panel:
 
     def last_stamps(self) -> Stamps:
         """(N,) the stamp of each series' last step."""
-        return self.stamps_at(self.lengths[:, None] - 1)[:, 0]
+        last: Stamps = self.stamps_at(self.lengths[:, None] - 1)[:, 0]
+        return last
 
     def future_stamps(self, horizon: int) -> Stamps:
-        """(N, horizon) stamps after the end of each series."""
+        """(N, horizon) stamps after the end of each series: those given, else those of the calendar."""
+        if self.given_future is not None:
+            return self._given(horizon)
         return self.freq.future(self.last_stamps(), horizon, holidays=self.holidays, timezone=self.timezone)
+
+    def _given(self, horizon: int) -> Stamps:
+        given = self.given_future
+        if given is None or given.shape[1] < horizon:
+            got = 0 if given is None else given.shape[1]
+            raise DataError(f"{got} future stamps were given and {horizon} are needed; send one per step.")
+        stamps: Stamps = given[:, :horizon]
+        return stamps
+
+    def with_future(self, stamps: Any) -> "Panel":
+        """The panel with stamps (H,) or (N, H) for its future, in place of those of the calendar.
+
+        For "trading", where nobody else knows the coming holidays. DataError where they do not rise from the
+        last observation of each series. A cut gives them up.
+        """
+        given = as_stamps(stamps, self.freq)
+        future = np.broadcast_to(given, (len(self), given.shape[-1]))
+        before = np.concatenate([self.last_stamps()[:, None], future[:, :-1]], axis=1)
+        wrong = (future <= before).any(axis=1)
+        if wrong.any():
+            raise DataError(
+                f"the future stamps of series {name_series(self.unique_ids[wrong])} do not rise from its last"
+                " observation; send the stamps that follow it, in order."
+            )
+        return replace(self, given_future=future)
 
     def is_constant(self) -> NDArray[np.bool_]:
         """(N,) whether all observed values of a series are equal."""
-        return self._each(np.nanmin) == self._each(np.nanmax)
+        return np.asarray(self._extreme(np.fmin) == self._extreme(np.fmax))
 
     def num_observed(self) -> NDArray[np.int64]:
         """(N,) values that are not missing."""
@@ -221,18 +258,18 @@ class Panel:
 
     def _sums(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         totals = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(flags, dtype=np.int64)])
-        return totals[self.indptr[1:]] - totals[self.indptr[:-1]]
+        return np.asarray(totals[self.indptr[1:]] - totals[self.indptr[:-1]])
 
-    def _each(self, extreme: Any) -> NDArray[np.float32]:
-        ufunc = np.fmin if extreme is np.nanmin else np.fmax
-        return np.asarray(ufunc.reduceat(self.values, self.indptr[:-1])) if len(self.values) else np.empty(0)
+    def _extreme(self, ufunc: np.ufunc) -> NDArray[np.float32]:
+        return np.asarray(ufunc.reduceat(self.values, self.indptr[:-1]), dtype=np.float32)
 
     # Cutting
 
     def until(self, stamp: Any) -> "Panel":
         """All steps up to and including `stamp`; series with nothing left are dropped and reported.
 
-        A string or a datetime without zone is read on the wall clock of the panel's zone, a numpy datetime64 as UTC.
+        A string or a datetime without zone is read on the wall clock of the panel's zone, a numpy datetime64
+        as UTC.
         """
         instant = self.instant(stamp)
         if self.base_stamps is not None:
@@ -265,6 +302,7 @@ class Panel:
             scales=np.where(unseen, 1.0, self.scales),
             first_observed=np.minimum(self.first_observed, steps),
             past=self.past.head(steps),
+            given_future=self.given_future if np.array_equal(steps, self.lengths) else None,
         )
         return cut if steps.all() else cut._without_empty()
 
@@ -303,6 +341,7 @@ class Panel:
             known=self.known.select(places),
             static=self.static.select(places),
             num_gaps=self.num_gaps[places],
+            given_future=None if self.given_future is None else self.given_future[places],
         )
 
     def _places(self, series: Any) -> NDArray[np.int64]:
@@ -322,8 +361,8 @@ class Panel:
     def contexts(self, context_length: int, *, horizon: int = 0, calendar: bool = False) -> ContextBatch:
         """The last `context_length` points of every series, padded with NaN on the left.
 
-        `known` covariates and, if asked for, calendar features reach `horizon` steps further; CovariateError where a
-        known covariate was not given so far.
+        `known` covariates and, if asked for, calendar features reach `horizon` steps further; CovariateError
+        where a known covariate was not given so far.
         """
         ahead = np.arange(-context_length, horizon)
         steps = self.lengths[:, None] + ahead  # (N, L + H)
@@ -331,7 +370,7 @@ class Panel:
         series = np.arange(len(self))
         if horizon:
             self._check_known(horizon)
-        stamps = self.stamps_at(np.where(steps < 0, 0, steps)) if calendar else None
+        stamps = self.stamps_at(steps) if calendar else None
         return ContextBatch(
             context=context,
             level=level,
@@ -360,12 +399,16 @@ class Panel:
             first = int(np.flatnonzero(short)[0])
             got = int(self.known.lengths[first] - self.lengths[first])
             raise CovariateError(
-                f"the known covariates {', '.join(self.known.names)} of series {str(self.unique_ids[first])!r} reach "
-                f"{got} steps into the future and {horizon} are needed; send history + horizon values."
+                f"the known covariates {', '.join(self.known.names)} of series"
+                f" {str(self.unique_ids[first])!r} reach {got} steps into the future and {horizon} are"
+                " needed; send history + horizon values."
             )
 
     def to_frame(self) -> pd.DataFrame:
-        """A long frame `unique_id, ds, y` in panel order, then time; y in units, stamps in the panel's zone."""
+        """A long frame `unique_id, ds, y` in panel order, then time.
+
+        Values are in units, stamps in the panel's zone.
+        """
         owner = np.repeat(np.arange(len(self)), self.lengths)
         y = self.offsets[owner] + self.scales[owner] * self.values
         frame = {"unique_id": self.unique_ids[owner], "ds": zoned(self._flat_stamps(), self.timezone), "y": y}
@@ -379,7 +422,10 @@ class Panel:
         return flat
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over everything that a training sees; the order of series and the report do not count."""
+        """sha256 (hex) over everything that a training sees.
+
+        The order of series and the report do not count.
+        """
         ordered = self.select(np.argsort(self.unique_ids.astype(str), kind="stable"))
         digest = hashlib.sha256()
         head = ["panel-1", str(self.freq), str(self.season_length), str(self.timezone), *self.holidays]
@@ -391,12 +437,19 @@ class Panel:
         return digest.hexdigest()
 
     def _content(self) -> list[NDArray[Any]]:
-        content = [self.lengths, self.starts.view(np.int64), self.offsets, self.scales, self.values]
+        content: list[NDArray[Any]] = [
+            self.lengths,
+            self.starts.view(np.int64),
+            self.offsets,
+            self.scales,
+            self.values,
+        ]
         content += [self.stamps.view(np.int64)] if self.stamps is not None else []
         for rows in (self.past.compact(), self.known.compact()):
             content += [_text(rows.names), rows.lengths, rows.offsets, rows.scales, rows.values]
         names = (*self.static.names, *(name for table in self.static.categories for name in table))
-        return [*content, _text(names), self.static.numeric, self.static.codes]
+        content += [_text(names), self.static.numeric, self.static.codes]
+        return content
 
 
 def _text(names: Sequence[str]) -> NDArray[np.uint8]:

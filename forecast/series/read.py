@@ -59,16 +59,19 @@ def from_frame(
     holidays: Sequence[Any] = (),
     date_format: str | None = None,
 ) -> Panel:
-    """A panel of a long table `unique_id, ds, y` (pandas, Arrow, polars), or of a wide one with a column per series.
+    """A panel of a long table `unique_id, ds, y`, or of a wide one with a column per series.
 
-    Columns that are not declared go by their usual names (item_id, timestamp, target, date, close, ...). Without a
-    column of ids the table is one series, named by its `y` column, or "series" where that is called y. A declared
-    `freq` wins over inference. `known` covariates reach into the future where rows at the end of a series have
-    them and no y. `static` ones are the same in all rows of a series.
+    The table is a pandas frame, an Arrow table, or anything that speaks Arrow (polars).
 
-    duplicates: error, first, last, mean, sum. gaps: nan, zero, forward. infinite: error, nan. grid, align (floor,
-    nearest, ceil) and aggregate (mean, sum, first, last, min, max, median) put jittering stamps on a grid. timezone:
-    the zone of stamps that have none; aware ones keep theirs. What was found and done is in `panel.report`.
+    Columns that are not declared go by their usual names (item_id, timestamp, target, date, close, ...).
+    Without a column of ids the table is one series, named by its `y` column, or "series" where that is called
+    y. A declared `freq` wins over inference. `known` covariates reach into the future where rows at the end
+    of a series have them and no y. `static` ones are the same in all rows of a series.
+
+    duplicates: error, first, last, mean, sum. gaps: nan, zero, forward. infinite: error, nan. grid, align
+    (floor, nearest, ceil) and aggregate (mean, sum, first, last, min, max, median) put jittering stamps on a
+    grid. timezone: the zone of stamps that have none; aware ones keep theirs. What was found and done is in
+    `panel.report`.
     """
     request = _request(
         freq=freq,
@@ -172,7 +175,8 @@ def _from_long(
 def _check_rows(table: Table) -> None:
     if table.num_rows == 0:
         raise EmptyDataError(
-            f"the table has no rows, only the columns {listed(table.names)}; send at least one series with values."
+            f"the table has no rows, only the columns {listed(table.names)}; send at least one series with"
+            " values."
         )
 
 
@@ -214,8 +218,8 @@ def _about_zone(read: ReadStamps, num_rows: int) -> list[Finding]:
 def _numbers(table: Table, name: str, *, is_covariate: bool) -> NDArray[np.float64]:
     if is_covariate and not table.is_numeric(name):
         raise CovariateError(
-            f"the covariate {name!r} does not hold numbers; give past and known covariates as numbers, categories as "
-            "static ones."
+            f"the covariate {name!r} does not hold numbers; give past and known covariates as numbers,"
+            " categories as static ones."
         )
     return table.floats(name)
 
@@ -240,8 +244,8 @@ def _static(table: Table, plan: RowPlan, names: Sequence[str]) -> StaticCovariat
         if not same.all():
             series = plan.unique_ids[int(np.searchsorted(first, int((~same).argmax()), side="right")) - 1]
             raise CovariateError(
-                f"the static covariate {name!r} changes within series {str(series)!r}; correct it, or give it as a "
-                "past or known covariate."
+                f"the static covariate {name!r} changes within series {str(series)!r}; correct it, or give it"
+                " as a past or known covariate."
             )
         columns[name] = chosen.tolist() if texts is values else texts[chosen].tolist()
     return StaticCovariates.from_columns(columns, len(plan.unique_ids))

@@ -181,7 +181,10 @@ _BLOCK = 1 << 20
 
 
 def check_values(values: NDArray[np.float64], series_at: Callable[[int], str], *, column: str = "y") -> None:
-    """ValueRangeError where a value is infinite or too large for float32; `series_at(row)` names the series."""
+    """ValueRangeError where a value is infinite or too large for float32.
+
+    `series_at(row)` names the series.
+    """
     for low in range(0, len(values), _BLOCK):
         bad = np.abs(values[low : low + _BLOCK]) >= LARGEST
         if bad.any():
@@ -210,7 +213,8 @@ def finite(
         return values, ()
     values = np.where(infinite, np.nan, values)
     check_values(values, plan.series_at, column=column)
-    names = np.array(list(dict.fromkeys(map(plan.series_at, np.flatnonzero(infinite)))), dtype=object)
+    rows = np.flatnonzero(infinite).tolist()
+    names = list(dict.fromkeys(plan.series_at(row) for row in rows))
     count = int(infinite.sum())
     message = f"{count:,} infinite values of {column!r} are missing now: {name_series(names)}"
     return values, (finding("infinite_as_nan", message, names, count),)
@@ -277,7 +281,10 @@ def _runs(
     policies: Policies,
     findings: list[Finding],
 ) -> tuple[NDArray[np.int64] | None, str]:
-    """The first row of each run with one stamp, and how a run becomes one value; None where none is repeated."""
+    """The first row of each run with one stamp, and how a run becomes one value.
+
+    None where none is repeated.
+    """
     repeated = (codes[1:] == codes[:-1]) & (stamps[1:] == stamps[:-1])
     how = policies.aggregate if policies.grid and policies.duplicates == "error" else policies.duplicates
     if not repeated.any():
@@ -285,9 +292,9 @@ def _runs(
     if how == "error":
         row = int(repeated.argmax())
         raise DuplicateStampsError(
-            f"series {str(unique_ids[codes[row]])!r} has the stamp {stamps[row]} more than once "
-            f"({repeated.sum():,} repeated rows in all); remove them, or say what counts with duplicates='first', "
-            "'last', 'mean' or 'sum'."
+            f"series {str(unique_ids[codes[row]])!r} has the stamp {stamps[row]} more than once"
+            f" ({repeated.sum():,} repeated rows in all); remove them, or say what counts with"
+            " duplicates='first', 'last', 'mean' or 'sum'."
         )
     message = f"{repeated.sum():,} repeated stamps were resolved by {how}"
     findings.append(found_in("duplicates_resolved", message, unique_ids, codes[1:][repeated]))
@@ -295,7 +302,10 @@ def _runs(
 
 
 def merged(values: NDArray[np.float64], first: NDArray[np.int64], how: str) -> NDArray[np.float64]:
-    """One value per run of rows that starts at `first`; missing ones do not count, all missing stays missing."""
+    """One value per run of rows that starts at `first`.
+
+    Missing ones do not count, all missing stays missing.
+    """
     if how in ("first", "last"):
         ends = np.append(first[1:], len(values)) - 1
         return values[first if how == "first" else ends]
@@ -336,9 +346,9 @@ def _inferred(
     freq = infer_frequency(own, timezone=timezone)
     if freq is None:
         raise FrequencyError(
-            f"the frequency cannot be inferred from the {len(own):,} stamps of series {str(names[longest])!r}; "
-            "declare it with freq= (--freq), use freq='trading' for trading days, or put readings on a grid with "
-            "grid='5min'."
+            f"the frequency cannot be inferred from the {len(own):,} stamps of series"
+            f" {str(names[longest])!r}; declare it with freq= (--freq), use freq='trading' for trading days,"
+            " or put readings on a grid with grid='5min'."
         )
     findings.append(
         finding("inferred_freq", f"no freq was declared; the stamps are {freq.words}", (), len(own))
@@ -420,8 +430,9 @@ def _check_coarse(
     if coarse.any():
         first = int(coarse.argmax())
         raise FrequencyError(
-            f"the frequency is mixed or too fine: series {str(names[first])!r} has a stamp every {common[first]} "
-            f"steps of {freq}; declare the freq of the data, and read series of different frequencies separately."
+            f"the frequency is mixed or too fine: series {str(names[first])!r} has a stamp every"
+            f" {common[first]} steps of {freq}; declare the freq of the data, and read series of different"
+            " frequencies separately."
         )
 
 
@@ -433,8 +444,8 @@ def _check_gaps(
         return
     worst = int(np.argmax(lengths - rows))
     raise FrequencyError(
-        f"series {str(names[worst])!r} has {rows[worst]:,} rows over {lengths[worst]:,} steps of {freq}: nearly "
-        "everything would be missing; correct its stamps or declare a coarser freq."
+        f"series {str(names[worst])!r} has {rows[worst]:,} rows over {lengths[worst]:,} steps of {freq}:"
+        " nearly everything would be missing; correct its stamps or declare a coarser freq."
     )
 
 

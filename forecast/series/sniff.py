@@ -138,7 +138,10 @@ def _roles(
     wide: bool | None,
     decisions: list[str],
 ) -> tuple[Columns, bool]:
-    """Which column is what: declared, by its usual name, else by what it holds; and whether the table is wide."""
+    """Which column is what: declared, by its usual name, else by what it holds.
+
+    And whether the table is wide.
+    """
     for name in (unique_id, ds, y):
         if name is not None and name not in table.names:
             raise ColumnsError(f"there is no column {name!r}; the file has {listed(table.names)}.")
@@ -156,8 +159,8 @@ def _roles(
         return Columns(unique_id=None, ds=ds, y="y"), True
     if y is None:
         raise ColumnsError(
-            f"the values can be any of {listed(numbers)} of the columns {listed(table.names)}; declare the one to "
-            "forecast as y (--columns y=NAME)."
+            f"the values can be any of {listed(numbers)} of the columns {listed(table.names)}; declare the"
+            " one to forecast as y (--columns y=NAME)."
         )
     left = tuple(name for name in (*free, *numbers) if name != y)
     decisions.append(_about_columns(unique_id, ds, y, left))
@@ -179,8 +182,8 @@ def _only_dates(table: Table, free: Sequence[str]) -> str:
     if len(dates) == 1:
         return dates[0]
     raise ColumnsError(
-        f"{'several columns hold' if dates else 'no column holds'} dates; the file has {listed(table.names)}. Declare "
-        "the stamps as ds (--columns ds=NAME)."
+        f"{'several columns hold' if dates else 'no column holds'} dates; the file has {listed(table.names)}."
+        " Declare the stamps as ds (--columns ds=NAME)."
     )
 
 
@@ -225,7 +228,8 @@ def _frequency(
     repeats = int((counts > 1).sum())
     if repeats:
         decisions.append(
-            f"series {str(names[longest])!r} repeats {repeats:,} stamps: set duplicates to first, last, mean or sum"
+            f"series {str(names[longest])!r} repeats {repeats:,} stamps: set duplicates to first, last, mean"
+            " or sum"
         )
     if declared is not None:
         return Frequency.parse(declared)
@@ -236,13 +240,13 @@ def _frequency(
     missing = weekday_steps(own)
     if missing is not None:
         decisions.append(
-            f"stamps are weekdays of which {missing:,} are absent, taken for holidays: freq is trading, which counts "
-            "observations"
+            f"stamps are weekdays of which {missing:,} are absent, taken for holidays: freq is trading, which"
+            " counts observations"
         )
         return Frequency.parse("trading")
     raise FrequencyError(
-        f"the frequency cannot be told from the {len(own):,} stamps of series {str(names[longest])!r}; declare it "
-        "with --freq (freq=), or put jittering readings on a grid with grid='5min'."
+        f"the frequency cannot be told from the {len(own):,} stamps of series {str(names[longest])!r};"
+        " declare it with --freq (freq=), or put jittering readings on a grid with grid='5min'."
     )
 
 

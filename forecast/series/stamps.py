@@ -1,4 +1,7 @@
-"""Reading stamps: dates, date-times and integers in whatever form they come, to datetime64[us] in UTC or int64."""
+"""Reading stamps.
+
+Dates, date-times and integers in whatever form they come, to datetime64[us] in UTC or int64.
+"""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +28,10 @@ class ReadStamps:
     """(R,) datetime64[us], in UTC where `timezone` is known; or int64."""
     timezone: str | None
     twice: NDArray[np.bool_] | None = None
-    """(R,) wall-clock stamps of the hour that a zone repeats in autumn, read as its first turn; None where none is."""
+    """(R,) wall-clock stamps of the hour that a zone repeats in autumn, read as its first turn.
+
+    None where none is.
+    """
     second: Stamps | None = None
     """(R,) the same stamps read as the second turn."""
 
@@ -35,8 +41,9 @@ def read_stamps(
 ) -> ReadStamps:
     """Read a column of stamps (list, numpy, pandas or Arrow).
 
-    Stamps with a zone or an offset become UTC and keep it; naive ones are wall-clock stamps of `timezone` where that
-    is given. DataError names what cannot be read, TimeZoneError mixed zones; `what` names the column in messages.
+    Stamps with a zone or an offset become UTC and keep it; naive ones are wall-clock stamps of `timezone`
+    where that is given. DataError names what cannot be read, TimeZoneError mixed zones; `what` names the
+    column in messages.
     """
     if timezone is not None:
         check_timezone(timezone)
@@ -116,7 +123,8 @@ def _check_present(series: pd.Series, what: str) -> None:
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise DataError(
-            f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row {row + 1}; remove or fill them."
+            f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row {row + 1}; remove or"
+            " fill them."
         )
 
 
@@ -136,7 +144,9 @@ def _from_iso(series: pd.Series, timezone: str | None, what: str) -> ReadStamps 
     """ISO 8601 without a zone, read by Arrow; None where it is something else."""
     try:
         texts = pa.array(series, type=pa.string(), from_pandas=True)
-        if not len(texts) or pc.max(pc.utf8_length(texts)).as_py() < 10:  # years, months and numbers are looked at more closely
+        if (
+            not len(texts) or pc.max(pc.utf8_length(texts)).as_py() < 10
+        ):  # years, months and numbers are looked at more closely
             return None
         stamps = (
             texts.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).astype("datetime64[us]", copy=False)
@@ -163,8 +173,9 @@ def _from_any_text(series: pd.Series, timezone: str | None, date_format: str | N
     if bad.any():
         first = texts.iloc[int(np.flatnonzero(bad)[0])]
         raise DataError(
-            f"the stamp {first[:40]!r} in {what!r} cannot be read"
-            f"{f' as {date_format}' if date_format else ''}; write stamps as 2026-06-30 or 2026-06-30T12:00:00."
+            f"the stamp {first[:40]!r} in {what!r} cannot be"
+            f" read{f' as {date_format}' if date_format else ''}; write stamps as 2026-06-30 or"
+            " 2026-06-30T12:00:00."
         )
     if offset is None and timezone:
         return _localised(pd.DatetimeIndex(parsed), timezone)
@@ -190,8 +201,8 @@ def _one_offset(texts: pd.Series, timezone: str | None, what: str) -> str | None
         )
     if len(present) > 1 and timezone is None:
         raise TimeZoneError(
-            f"the stamps in {what!r} have mixed zones ({', '.join(sorted(present)[:5])}); send all of them in UTC, or "
-            "name the zone in which they belong together with timezone='Europe/Berlin'."
+            f"the stamps in {what!r} have mixed zones ({', '.join(sorted(present)[:5])}); send all of them in"
+            " UTC, or name the zone in which they belong together with timezone='Europe/Berlin'."
         )
     return next(iter(present), None) if len(present) <= 1 else "UTC"
 
@@ -214,8 +225,8 @@ def _localised(index: pd.DatetimeIndex, timezone: str) -> ReadStamps:
             moved = index.tz_localize(timezone, ambiguous=np.full(len(index), turn), nonexistent="raise")
         except Exception as error:  # pandas raises the error of its zone library
             raise TimeZoneError(
-                f"a stamp does not exist in {timezone}, which leaves an hour out in spring ({error}); correct it, or "
-                "send UTC."
+                f"a stamp does not exist in {timezone}, which leaves an hour out in spring ({error}); correct"
+                " it, or send UTC."
             ) from error
         turns.append(naive_utc(moved))
     twice = turns[0] != turns[1]
@@ -233,7 +244,7 @@ def _checked(stamps: Stamps, what: str) -> Stamps:
 
 
 def second_turns(read: ReadStamps, codes: NDArray[Any]) -> Stamps:
-    """Stamps in which a wall-clock stamp that a series (codes, (R,)) gives twice in an autumn hour is two instants."""
+    """Stamps (R,) of series (codes) in which a stamp given twice in an autumn hour is two instants."""
     if read.twice is None or read.second is None:
         return read.stamps
     places = np.flatnonzero(read.twice)

@@ -42,7 +42,10 @@ class Table(ABC):
         return as_floats(self.column(name))
 
     def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A column as codes (R,) and the distinct texts (N,) they stand for; DataError where one is missing."""
+        """A column as codes (R,) and the distinct texts (N,) they stand for.
+
+        DataError where one is missing.
+        """
         return as_codes(self.column(name), name)
 
 
@@ -192,8 +195,8 @@ def as_codes(column: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(
-            f"the column {name!r} is empty in {(codes < 0).sum():,} rows, first in row {row + 1}; give every row its "
-            "series."
+            f"the column {name!r} is empty in {(codes < 0).sum():,} rows, first in row {row + 1}; give every"
+            " row its series."
         )
     used = np.zeros(len(distinct), dtype=bool)
     used[codes] = True

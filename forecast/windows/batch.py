@@ -1,6 +1,7 @@
 """The last points of many series as one rectangle: what a backend is given to predict from.
 
-B series, L context_length, H horizon, P / K past / known covariates, S / C static numeric / categorical, F features
+B series, L context_length, H horizon, P / K past / known covariates, S / C static numeric / categorical, F
+features
 """
 
 from dataclasses import dataclass, fields
@@ -45,8 +46,9 @@ class ContextBatch:
 
     def rows(self, chosen: slice | NDArray[Any]) -> "ContextBatch":
         """Some of the rows, every part of them."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ContextBatch(**{name: None if part is None else part[chosen] for name, part in parts.items()})
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: None if part is None else part[chosen] for name, part in parts.items()}
+        return ContextBatch(**taken)
 
     @classmethod
     def from_raw(cls, contexts: NDArray[Any]) -> "ContextBatch":
