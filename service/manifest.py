@@ -144,13 +144,14 @@ class Cache:
         """The manifest; an empty one where there is none. ArtifactError when it cannot be read."""
         try:
             content = json.loads(self.manifest_file.read_bytes())
+            if content.pop("format", None) != FORMAT:
+                return Manifest()  # written by another release: the watcher writes it anew
+            versions = tuple(CachedVersion(**version) for version in content.pop("versions"))
+            return Manifest(**content, versions=versions)
         except FileNotFoundError:
             return Manifest()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(f"the cache's {self.manifest_file} cannot be read: {error}") from error
-        if content.pop("format", None) != FORMAT:
-            return Manifest()  # written by another release: the watcher writes it anew
-        return Manifest(**{**content, "versions": tuple(CachedVersion(**v) for v in content["versions"])})
 
     def write(self, manifest: Manifest) -> None:
         """Replace the manifest in one step."""

@@ -192,7 +192,7 @@ class ModelStore:
         """The snapshot of the manifest now; a model that cannot be loaded keeps its last good version."""
         try:
             manifest = self.cache.read()
-        except (ArtifactError, TypeError, KeyError) as error:
+        except ArtifactError as error:
             log.error("%s", error)
             return Snapshot(before.manifest, before.champions, {**before.problems, "manifest": str(error)})
         champions: dict[str, Served] = {}

@@ -1,5 +1,6 @@
 """The process of `forecast serve`: a socket, the watcher beside it, the HTTP server, and an orderly end."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -12,6 +13,7 @@ import time
 from types import FrameType
 
 from forecast.errors import ForecastError
+from service.manifest import Cache
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -75,11 +77,14 @@ def _serve(settings: Settings, listening: socket.socket) -> None:
 
     from service.app import create_app
 
+    cache = Cache.of(settings.models)
+
     class Server(uvicorn.Server):
         """Prints its address once it answers, and ends with exit code 0 when it is told to stop."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            await _watcher_at_work(cache)
             print(f"serving on {address(listening)}", flush=True)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -99,6 +104,14 @@ def _serve(settings: Settings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=settings.stop_seconds,
     )
     Server(config).run(sockets=[listening])
+
+
+async def _watcher_at_work(cache: Cache) -> None:
+    """Wait a little for the watcher, so that the first request finds somebody to ask."""
+    for _ in range(60):
+        if await asyncio.to_thread(cache.has_watcher):
+            return
+        await asyncio.sleep(0.05)
 
 
 class Watching:
@@ -122,6 +135,7 @@ class Watching:
         self._stopping.set()
         self._end()
         self._keeper.join(timeout=10)
+        self._end()  # one that the keeper may have started in between
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "service.watcher", "--poll-seconds", str(self.settings.poll_seconds)]

@@ -56,6 +56,7 @@ class Watcher:
         self.models = models
         self._requested: dict[tuple[str, str], None] = {}
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+        self._whole: set[str] = set()
         self._client: MlflowClient | None = None
         self._database: int | None = None
         self._trouble = ""
@@ -125,23 +126,34 @@ class Watcher:
         wanted += [*previous.items(), *(key for key in self._requested if key[0] in aliases)]
         versions: list[CachedVersion] = []
         problems: dict[str, str] = {}
+        is_news = False
         for name, version in dict.fromkeys(wanted):
             copy = before.find(name, version)
-            if copy is None or copy.created != created[name] or not self.cache.folder(copy).is_dir():
+            if copy is None or copy.created != created[name] or not self._is_whole(copy):
                 copy, trouble = self._try_copy(name, version, created[name])
+                is_news = is_news or copy is not None
                 if trouble and version == aliases[name].get(CHAMPION):
                     problems[name] = f"version {version} cannot be copied: {trouble}"
             if copy is not None:
                 versions.append(copy)
         manifest = Manifest(aliases=aliases, versions=tuple(versions), problems=problems, previous=previous)
-        if manifest != before or not self.cache.manifest_file.exists():
+        if is_news or manifest != before or not self.cache.manifest_file.exists():
             self.cache.write(manifest)
             self._sweep(manifest)
+
+    def _is_whole(self, copy: CachedVersion) -> bool:
+        """Whether a copy is there and as it was made; its content is read once in this process's life."""
+        folder = self.cache.folder(copy)
+        if not folder.is_dir():
+            return False
+        if copy.digest not in self._whole and digest_of(folder) == copy.digest:
+            self._whole.add(copy.digest)
+        return copy.digest in self._whole
 
     def _read(self) -> Manifest:
         try:
             return self.cache.read()
-        except (ArtifactError, TypeError, KeyError) as error:
+        except ArtifactError as error:
             log.warning("%s; it is written anew", error)
             return Manifest()
 
@@ -242,7 +254,7 @@ class Watcher:
         """Remove copies that no registry's manifest mentions and that are not new."""
         used = {copy.digest for copy in manifest.versions}
         for other in self.cache.registry.parent.glob("*/manifest.json"):
-            with contextlib.suppress(ForecastError, TypeError, KeyError):
+            with contextlib.suppress(ArtifactError):
                 used |= {copy.digest for copy in replace(self.cache, registry=other.parent).read().versions}
         for folder in self.cache.artifacts.iterdir():
             with contextlib.suppress(OSError):

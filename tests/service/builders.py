@@ -1,5 +1,6 @@
 """A cache folder filled without MLflow, tiny models for it, and clients of the real application."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -11,7 +12,9 @@ import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from forecast import home
 from forecast.models import artifact
+from forecast.models.baselines import baseline_backend
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
@@ -53,7 +56,7 @@ def baseline(
     calibration = Calibration(
         quantile_levels=info.quantile_levels, corrections=widths.astype(np.float32), num_windows=200
     )
-    backend = artifact.baseline_backend(info)
+    backend = baseline_backend(info)
     return Forecaster(info=info, backend=backend, calibration=calibration, identity=Identity.of(trained_on))
 
 
@@ -104,11 +107,11 @@ class Client:
     def __init__(self, portal: BlockingPortal, app: FastAPI, client: httpx.AsyncClient) -> None:
         self.portal = portal
         self.app = app
-        self._client = client
+        self.asynchronous = client
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send one request."""
-        return self.portal.call(lambda: self._client.request(method, path, **more))
+        return self.portal.call(lambda: self.asynchronous.request(method, path, **more))
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         """GET."""
@@ -140,3 +143,39 @@ def with_series(**changes: Any) -> dict[str, Any]:
     body = request_body()
     series = {**body["series"][0], **changes}
     return {**body, "series": [{key: value for key, value in series.items() if value is not None}]}
+
+
+class Registered:
+    """A real MLflow registry that versions are written to, laid out as the pipelines lay them out."""
+
+    def __init__(self) -> None:
+        from mlflow import MlflowClient
+
+        uri = home.tracking_uri()
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def version(self, name: str, forecaster: Forecaster, *aliases: str) -> str:
+        """Register the next version and point aliases at it; returns the id of its run."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = artifact.save(forecaster, Path(scratch) / "forecaster")
+            return self._register(name, folder, *aliases)
+
+    def empty_version(self, name: str, *aliases: str) -> str:
+        """A version whose files are not those of a forecaster."""
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "README").write_text("nothing")
+            return self._register(name, Path(scratch), *aliases)
+
+    def _register(self, name: str, folder: Path, *aliases: str) -> str:
+        found = self.client.get_experiment_by_name("tests")
+        location = home.artifact_root().as_uri()
+        experiment = found.experiment_id if found else self.client.create_experiment("tests", location)
+        run = self.client.create_run(experiment)
+        self.client.log_artifacts(run.info.run_id, str(folder), "model/artifacts/forecaster")
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+        source = f"{run.info.artifact_uri}/model"
+        made = self.client.create_model_version(name, source, run_id=run.info.run_id)
+        for alias in aliases:
+            self.client.set_registered_model_alias(name, alias, str(made.version))
+        return str(run.info.run_id)

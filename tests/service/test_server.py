@@ -1,0 +1,189 @@
+"""The real process: `forecast serve` over a real socket, beside a real registry, until it is told to stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from forecast import home
+from forecast.errors import ForecastError
+from service.server import address, listen
+from tests.service.builders import Registered, baseline, request_body
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """The console script beside the interpreter that runs the tests."""
+    return [str(Path(sys.executable).with_name("forecast"))]
+
+
+class Service:
+    """A running `forecast serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def children(self) -> list[psutil.Process]:
+        """The processes it started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def until(self, what: Any, *, seconds: float = 30) -> Any:
+        """The first true answer of `what()`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            time.sleep(0.05)
+        raise AssertionError("it did not happen in time")
+
+    def version(self) -> str | None:
+        """The version that answers for `air`, or None."""
+        response = self.client.post("/v1/forecasts", json=request_body())
+        return str(response.json()["model"]["version"]) if response.status_code == 200 else None
+
+
+@contextmanager
+def started(command: list[str], *flags: str) -> Iterator[Service]:
+    """`forecast serve` on a free port; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [*command, "serve", "--port", "0", "--poll-seconds", "0.2", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving on http://127.0.0.1:"), process.stderr and process.stderr.read()
+        service = Service(process, line.split()[-1])
+        with service.client:
+            yield service
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=20)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of them runs any more."""
+    return not psutil.wait_procs(processes, timeout=10)[1]
+
+
+def test_it_serves_a_champion_follows_the_alias_and_stops_cleanly(
+    registered: Registered, command: list[str]
+) -> None:
+    registered.version("air", baseline("naive"), "champion")
+    with started(command) as service:
+        assert service.client.get("/livez").status_code == 200
+        assert service.version() == "1"  # the request waits for the watcher's first look
+        assert service.client.get("/readyz").json()["models"] == [{"name": "air", "version": "1"}]
+        registered.version("air", baseline(), "champion")
+        service.until(lambda: service.version() == "2")
+        registered.version("air", baseline("drift"))
+        asked = service.client.post("/v1/forecasts", json=request_body(model="air/3")).json()
+        assert asked["model"]["version"] == "3"
+        missing = service.client.post("/v1/forecasts", json=request_body(model="air/4"))
+        assert missing.status_code == 404
+        children = service.children()
+        assert len(children) == 1
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        assert gone(children)
+    home.database_file().unlink()
+    with started(command) as service:  # a cold start from the last good copies
+        assert service.version() == "2"
+
+
+def test_an_empty_home_is_served_without_making_a_database(command: list[str]) -> None:
+    with started(command) as service:
+        assert service.client.get("/readyz").json() == {"status": "no model"}
+        assert service.client.post("/v1/forecasts", json=request_body()).status_code == 404
+        (watcher,) = service.children()
+        watcher.kill()  # the service starts another
+        service.until(lambda: [child for child in service.children() if child != watcher])
+        children = service.children()
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(20) == 0
+        assert gone(children)
+    assert not home.database_file().exists()
+
+
+def test_a_killed_service_leaves_no_watcher_behind(command: list[str]) -> None:
+    with started(command) as service:
+        children = service.children()
+        service.process.kill()
+        service.process.wait(10)
+        assert gone(children)
+
+
+def test_bodies_over_the_limit_are_413_over_a_real_socket(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORECAST_MAX_BODY", "100k")
+    with started(command) as service:
+        plain = service.client.post("/v1/forecasts", content=b" " * 2**21)
+        assert (plain.status_code, plain.json()["status"]) == (413, 413)
+        chunked = service.client.post("/v1/forecasts", content=iter([b" " * 2**16] * 32))
+        assert chunked.status_code == 413
+        assert service.client.post("/v1/forecasts", content=iter([b"{", b"}"])).status_code == 422
+        host, port = service.client.base_url.host, service.client.base_url.port
+        assert port
+        head = b"POST /v1/forecasts HTTP/1.1\r\nHost: x\r\n"
+        expecting = head + b"Content-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"
+        assert b" 413 " in spoken(host, port, expecting)
+        lying = head + b"Content-Length: 5\r\n\r\n" + b" " * 20
+        assert b" 400 " in spoken(host, port, lying)
+        hanging = head + b"Content-Length: 50\r\n\r\n{"
+        spoken(host, port, hanging, close=True)
+        assert service.client.get("/livez").status_code == 200
+
+
+def spoken(host: str, port: int, request: bytes, *, close: bool = False) -> bytes:
+    """What comes back first for raw bytes."""
+    with socket.create_connection((host, port), timeout=20) as connection:
+        connection.sendall(request)
+        return b"" if close else connection.recv(4096)
+
+
+def test_a_port_in_use_is_one_line_and_exit_1(command: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*command, "serve", "--port", port], capture_output=True, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    assert f"port {port}" in ended.stderr
+    assert "--port 0" in ended.stderr
+
+
+def test_a_setting_that_makes_no_sense_is_one_line_and_exit_2(command: list[str]) -> None:
+    environment = {**os.environ, "FORECAST_POLL_SECONDS": "soon"}
+    ended = subprocess.run([*command, "serve"], capture_output=True, text=True, timeout=60, env=environment)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "FORECAST_POLL_SECONDS" in ended.stderr
+
+
+def test_a_host_that_is_none_is_refused() -> None:
+    with pytest.raises(ForecastError, match="--host"):
+        listen("no.such.host.invalid", 0)
+
+
+def test_the_address_is_a_url() -> None:
+    with listen("127.0.0.1", 0) as listening:
+        assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
