@@ -5,9 +5,6 @@ import logging
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import partial
-
-import numpy as np
 
 from forecast.errors import ArtifactError, ForecastError, NotFoundError
 from forecast.models.artifact import load
@@ -15,6 +12,7 @@ from forecast.models.forecaster import Forecaster
 from service.errors import problem
 from service.manifest import CHAMPION, Cache, CachedVersion, Manifest, Reference, digest_of
 from service.settings import Settings
+from service.warm import warm
 
 log = logging.getLogger("service")
 
@@ -240,14 +238,12 @@ class ModelStore:
         folder = self.cache.folder(copy)
         if not folder.is_dir() or digest_of(folder) != copy.digest:
             raise ArtifactError(f"the copy {copy.digest[:12]} is missing or damaged")
-        try:
-            forecaster = load(folder)
-            answer = forecaster.predict_windows(np.arange(1.0, forecaster.context_length + 1)[None])
-        except ForecastError:
-            raise
-        except Exception as error:  # a runtime may raise anything on a file it cannot read
-            raise ArtifactError(f"the model cannot be run: {type(error).__name__}: {error}") from error
-        if not np.isfinite(answer).all():
-            raise ArtifactError("the model answers with values that are not finite")
-        make = partial(Served, name=copy.name, version=copy.version, run_id=copy.run_id)
-        return make(digest=copy.digest, forecaster=forecaster)
+        forecaster = load(folder)
+        warm(forecaster)
+        return Served(
+            name=copy.name,
+            version=copy.version,
+            run_id=copy.run_id,
+            digest=copy.digest,
+            forecaster=forecaster,
+        )

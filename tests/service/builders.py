@@ -60,6 +60,27 @@ def baseline(
     return Forecaster(info=info, backend=backend, calibration=calibration, identity=Identity.of(trained_on))
 
 
+def network(trained_on: Panel, **spec: Any) -> Forecaster:
+    """A tiny network with random weights, as training would hand it over."""
+    import torch
+
+    from forecast.models.network import ForecastNetwork
+    from forecast.models.torch_backend import TorchBackend
+    from forecast.training.defaults import resolve
+
+    asked = {"horizon": 6, "context_length": 24, "hidden_size": 8, "members": 1, **spec}
+    resolved, _ = resolve(ModelSpec(**asked), trained_on)
+    torch.manual_seed(0)
+    module = ForecastNetwork(resolved)
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.add_(0.1 * torch.randn_like(weights))
+    covariates = {"known": list(resolved.known or ())}
+    info = ForecasterInfo.of(trained_on, resolved, covariates=covariates)
+    calibration = Calibration.none(resolved.horizon, resolved.quantile_levels)
+    return Forecaster(info=info, backend=TorchBackend(module), calibration=calibration)
+
+
 class Registry:
     """Writes what the watcher would write."""
 
@@ -67,10 +88,10 @@ class Registry:
         self.cache = Cache.of(models)
         self.manifest = Manifest()
 
-    def add(self, name: str, version: str, forecaster: Forecaster, *aliases: str) -> Path:
+    def add(self, name: str, version: str, forecaster: Forecaster, *aliases: str, onnx: bool = True) -> Path:
         """Copy a version and point aliases at it; returns its folder."""
         draft = self.cache.artifacts / f"draft-{name}-{version}"
-        artifact.save(forecaster, draft)
+        artifact.save(forecaster, draft, onnx=onnx)
         digest = digest_of(draft)
         folder = self.cache.artifacts / digest
         if folder.exists():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -100,8 +101,8 @@ def test_a_version_whose_answers_are_not_finite_does_not_serve(
 ) -> None:
     registry.add("air", "1", baseline("naive"), "champion")
     monkeypatch.setattr(
-        "forecast.models.forecaster.Forecaster.predict_windows",
-        lambda self, contexts: contexts * float("nan"),
+        "forecast.models.forecaster.Forecaster._values",
+        lambda self, batch, num_steps: np.full((1, num_steps, 17), np.nan),
     )
     store = store_of(registry)
     asyncio.run(store.refresh())
