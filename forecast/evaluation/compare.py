@@ -109,8 +109,6 @@ def _difference(old: pd.DataFrame, new: pd.DataFrame, metric: str) -> Estimate:
     """
     gap = pd.Series(row_losses(old, metric) - row_losses(new, metric))
     windows = gap.groupby([old["unique_id"], old["cutoff_step"]], sort=True).mean().dropna()
-    if not len(windows):
-        return Estimate(mean=math.nan, error=math.nan, degrees=0)
     gaps: NDArray[np.float64] = windows.to_numpy(dtype=np.float64)
     return clustered_mean(
         gaps,

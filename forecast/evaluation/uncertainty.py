@@ -36,8 +36,10 @@ def clustered_mean(
 
     Source: Cameron, Gelbach & Miller, "Robust inference with multiway clustering", Journal of Business &
     Economic Statistics 2011: variance by series, plus by time, less by both. Where a way has fewer than 8
-    groups its part is left out; where both have, the error is NaN.
+    groups its part is left out; where both have, or there is no window at all, the error is NaN.
     """
+    if not len(values):
+        return Estimate(mean=math.nan, error=math.nan, degrees=0)
     mean = float(np.mean(values))
     centred = values - mean
     _, by_series = np.unique(series.astype(str), return_inverse=True)
