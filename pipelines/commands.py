@@ -1,6 +1,7 @@
 """The commands datasets, recipe, retrain, predict and models: what they take and what they print."""
 
 import json
+import signal
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.errors import ColumnsError, DataError, LevelError, SpecError
+from forecast.errors import ColumnsError, DataError, FrequencyError, LevelError, SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from forecast.series.panel import Panel
-    from pipelines.recipe import Recipe
+    from pipelines.recipe import DataSection, Recipe
     from pipelines.registry import Version
 
 METRICS = {
@@ -63,28 +64,44 @@ def new(
     name: Annotated[str, typer.Argument(help="Names the recipe, its experiment and its model.")],
     data: Annotated[Path, typer.Option(help="A CSV or Parquet file.")],
     horizon: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
-    freq: Annotated[str | None, typer.Option(help="Step of the series (D, h, MS, trading, ...).")] = None,
+    freq: Annotated[
+        str | None, typer.Option(help="Step of the series: D, h, 15min, MS, trading, ...")
+    ] = None,
     columns: Columns = None,
     day_first: Annotated[
-        bool | None,
-        typer.Option("--day-first/--month-first", help="Whether 03/04/2026 is in April."),
+        bool | None, typer.Option("--day-first/--month-first", help="Whether 03/04/2026 is in April.")
     ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark of a CSV file: . or ,")] = None,
+    wide: Annotated[
+        bool | None, typer.Option("--wide/--long", help="Whether each series is a column.")
+    ] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of stamps that name none: Europe/Berlin, ...")] = None,
+    grid: Annotated[str | None, typer.Option(help="Put jittering readings on this grid: 5min, ...")] = None,
+    duplicates: Annotated[
+        str | None, typer.Option(help="For repeated stamps: first, last, mean, sum.")
+    ] = None,
+    gaps: Annotated[str | None, typer.Option(help="For absent steps: nan, zero, forward.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe of this name.")] = False,
 ) -> None:
-    """Look at a data file, decide how to read it, and write the recipe."""
+    """Look at a data file, decide how to read it, and write the recipe. What is declared is not guessed."""
     from pipelines import new_recipe
 
-    written, decisions = new_recipe.write(
-        name,
-        data,
-        horizon=horizon,
-        freq=freq,
-        columns=_columns(columns),
-        day_first=day_first,
-        force=force,
-    )
+    declared = {
+        "freq": freq,
+        "columns": _columns(columns),
+        "dayfirst": day_first,
+        "delimiter": delimiter,
+        "decimal": decimal,
+        "wide": wide,
+        "timezone": timezone,
+        "grid": grid,
+        "duplicates": duplicates,
+        "gaps": gaps,
+    }
+    written, decisions = new_recipe.write(name, data, horizon=horizon, declared=declared, force=force)
     for decision in decisions:
-        typer.echo(decision)
+        typer.echo(f"- {decision}")
     typer.echo(f"wrote {written}")
     typer.echo(f"next: forecast retrain {name}")
 
@@ -104,6 +121,7 @@ def retrain(
     from pipelines import recipe as recipes
     from pipelines import retrain as retraining
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run in MLflow is closed
     with redirect_stdout(sys.stderr):
         chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
         outcome = retraining.retrain(chosen, dry_run=dry_run, say=_say)
@@ -174,14 +192,25 @@ def _histories(version: "Version", data: Path, *, freq: str | int, columns: dict
     """The file read as the model's training data was; without --columns, by its columns or else by ours."""
     from pipelines import sources
 
-    trained = version.data
-    attempts = [columns] if columns else [trained.get("columns", {}), {}]
-    for attempt in attempts[:-1]:
+    if columns:
+        return _read(data, sources.same_way({**version.data, "columns": columns}), freq=freq)
+    try:
+        return _read(data, sources.same_way(version.data), freq=freq)
+    except ColumnsError:
+        return _read(data, sources.same_way({**version.data, "columns": {}}), freq=freq)
+
+
+def _read(path: Path, data: "DataSection", *, freq: str | int) -> "Panel":
+    """The series of a file; where its frequency is not the model's, the model itself is to say so."""
+    from pipelines import sources
+
+    try:
+        return sources.read(path, data, freq=freq)
+    except FrequencyError as error:
         try:
-            return sources.read(data, sources.same_way({**trained, "columns": attempt}), freq=freq)
-        except ColumnsError:
-            continue
-    return sources.read(data, sources.same_way({**trained, "columns": attempts[-1]}), freq=freq)
+            return sources.read(path, data)
+        except DataError:
+            raise error from None
 
 
 def _write(frame: "pd.DataFrame", output: Path | None) -> None:
