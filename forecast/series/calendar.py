@@ -431,7 +431,7 @@ def infer_frequency(stamps: Any, *, timezone: str | None = None) -> Frequency | 
         return _integer(int(np.gcd.reduce(steps))) if steps.min() > 0 else None
     array = array.astype("datetime64[us]")
     local = to_local(array, timezone) if timezone else array
-    return _infer_calendar(local) or _infer_fixed(array, local)
+    return _infer_calendar(local) or _infer_daily(array, local, timezone) or _infer_fixed(array, local)
 
 
 def _infer_calendar(local: Stamps) -> Frequency | None:
@@ -485,8 +485,14 @@ def _infer_fixed(instants: Stamps, local: Stamps) -> Frequency | None:
     return Frequency.parse(f"{shortest // _FIXED[unit]}{unit}")
 
 
-def _fits(freq: Frequency, local: Stamps) -> bool:
-    steps, on_grid = freq.locate(local, local[:1])
+def _infer_daily(instants: Stamps, local: Stamps, timezone: str | None) -> Frequency | None:
+    """Days of a zone, which may have 23 or 25 hours or start at one o'clock."""
+    daily = Frequency.parse("D")
+    return daily if _fits(daily, instants, timezone) and not _never_on_weekends(local) else None
+
+
+def _fits(freq: Frequency, stamps: Stamps, timezone: str | None = None) -> bool:
+    steps, on_grid = freq.locate(stamps, stamps[:1], timezone=timezone)
     return bool(on_grid.all() and (np.diff(steps) == 1).mean() >= 0.5 and (np.diff(steps) > 0).all())
 
 
