@@ -19,7 +19,7 @@ class QuantileHead(nn.Module):
     """P steps of Q quantiles from every state, in units of the window's scale.
 
     The last layer starts at zero: the median is then zero and the others are those of a standard normal. The
-    step from one level to the next is that of a normal, times a width per step ahead, times a shape per level.
+    step from one level to the next is that of a normal, times a width per step and a shape per level.
     """
 
     spacing: Tensor

@@ -1,0 +1,280 @@
+"""The verb of the library: a panel and a spec in, a forecaster out."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forecast.errors import ArtifactError, DataError, SpecError, ValueRangeError
+from forecast.models.baselines import baseline_backend
+from forecast.models.calibration import Calibration
+from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
+from forecast.models.identity import Identity
+from forecast.models.network import ForecastNetwork
+from forecast.models.spec import ModelSpec
+from forecast.models.torch_backend import TorchBackend
+from forecast.series.encoding import flat_indices
+from forecast.series.panel import Panel
+from forecast.training.checkpoint import Checkpoint, read, write
+from forecast.training.config import TrainConfig
+from forecast.training.defaults import plan, resolve
+from forecast.training.events import Listener
+from forecast.training.loop import Training
+from forecast.training.progress import Progress
+from forecast.windows.index import training_windows
+from forecast.windows.sampler import DeviceIndex, Sampler
+from forecast.windows.spec import WindowSpec
+from forecast.windows.split import Split, split
+
+MAX_NAMED = 5
+
+
+def fit(
+    panel: Panel,
+    spec: ModelSpec,
+    config: TrainConfig | None = None,
+    *,
+    on_epoch: Listener | None = None,
+    resume_from: str | Path | None = None,
+    validation: int | None = None,
+    weights: NDArray[np.float32] | None = None,
+) -> Forecaster:
+    """Train the model that `spec` asks for on every series of `panel`.
+
+    What the spec leaves open is filled in by `forecast.training.defaults.resolve` and stored with its
+    reasons. A baseline needs no training. `validation` holds back so many steps at the end of each series
+    for choosing the best weights (0: none; None: by rule). `weights` (N,) say how much each series counts.
+    `resume_from` is the `checkpoint` folder of a training that was interrupted: it goes on exactly where
+    that one stood.
+
+    Raises DataError where there is too little to learn from, ValueRangeError (naming the series) for values
+    outside a transform's domain, TrainingError where the loss diverges.
+    """
+    config = config or TrainConfig()
+    resolved, reasons = resolve(spec, panel)
+    _check_domain(panel, resolved)
+    if resolved.is_baseline:
+        return _forecaster(panel, resolved, reasons, backend=None, num_steps=0)
+    if config.deterministic:
+        torch.use_deterministic_algorithms(True)
+    device = pick_device(config.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        network = ForecastNetwork(resolved)
+        job = Job(panel, network, config, device=device, validation=validation, weights=weights)
+        steps = job.run(on_epoch, resume_from=None if resume_from is None else Path(resume_from))
+    return _forecaster(
+        panel, resolved, reasons | job.reasons, backend=TorchBackend(network.cpu()), num_steps=steps
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; SpecError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(
+            f"device={name!r} was asked for and torch finds no GPU here; use device='auto' or 'cpu'."
+        )
+    return torch.device(name)
+
+
+class Job:
+    """All members of one network, trained one after the other."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        network: ForecastNetwork,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        validation: int | None,
+        weights: NDArray[np.float32] | None,
+    ) -> None:
+        spec = network.spec
+        windows = WindowSpec(
+            context_length=spec.context_length or 1, horizon=spec.horizon, min_context=spec.min_context or 1
+        )
+        starts = np.minimum(panel.first_observed, panel.lengths)
+        num_windows = training_windows(windows, starts=starts, limits=panel.lengths).num_windows
+        self.reasons = _left_out(panel, windows, starts)
+        self.plan = plan(config, spec=spec, num_windows=num_windows, lengths=panel.lengths)
+        held_out = self.plan.num_held_out if validation is None else validation
+        self.split: Split = split(windows, starts=starts, lengths=panel.lengths, num_held_out=held_out)
+        if not self.split.training.num_windows:
+            raise DataError(
+                f"no series is longer than min_context={windows.min_context} steps, so there is nothing "
+                f"to learn; "
+                f"the longest has {int(panel.lengths.max())}. Send longer histories."
+            )
+        self.config, self.network = config, network.to(device)
+        self.sampler = Sampler(panel, windows, device=device, weights=weights, calendar=bool(spec.calendar))
+        self.training = DeviceIndex(self.split.training, self.sampler.storage)
+        self.validation = DeviceIndex(self.split.validation, self.sampler.storage)
+        _measure_covariates(network, panel)
+        self._measure_values()
+        told = [panel.fingerprint(), spec.to_dict(), config.seed, asdict(self.plan), held_out]
+        self.fingerprint = sha256(dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def run(self, listener: Listener | None, *, resume_from: Path | None) -> int:
+        """Train every member; the steps that their weights saw, on average."""
+        resumed = None if resume_from is None else self._read(resume_from)
+        first = 0 if resumed is None else int(resumed.state["member"])
+        steps = [] if resumed is None else list(resumed.state["steps"])
+        if resumed is not None:
+            self.network.load_state_dict(resumed.group("network"))
+        for member in range(first, len(self.network.members)):
+            training = self._training(member, listener)
+            if resumed is not None and member == first:
+                training.restore(
+                    Checkpoint(tensors=resumed.group("training"), state=resumed.state["training"])
+                )
+            progress = Progress(
+                self.config.progress, num_steps=self.plan.num_steps, label=self._label(member)
+            )
+            try:
+                steps.append(training.run(progress, save=self._saver(training, steps)).best_step)
+            finally:
+                progress.close()
+        return round(float(np.mean(steps)))
+
+    def _training(self, member: int, listener: Listener | None) -> Training:
+        torch.manual_seed(self.config.seed * 7919 + member)
+        self.network.members[member].train()
+        return Training(
+            self.network,
+            member,
+            sampler=self.sampler,
+            training=self.training,
+            validation=self.validation,
+            plan=self.plan,
+            config=self.config,
+            listener=listener,
+        )
+
+    def _label(self, member: int) -> str:
+        name, count = self.network.spec.backbone, len(self.network.members)
+        return name if count == 1 else f"{name} {member + 1} of {count}"
+
+    def _saver(self, training: Training, steps: list[int]) -> Callable[[], None] | None:
+        folder = self.config.checkpoint
+        if folder is None:
+            return None
+
+        def save() -> None:
+            own = training.checkpoint()
+            tensors = {f"training.{name}": value for name, value in own.tensors.items()}
+            tensors |= {f"network.{name}": value for name, value in self.network.state_dict().items()}
+            state = {
+                "fingerprint": self.fingerprint,
+                "member": training.member,
+                "steps": steps,
+                "training": own.state,
+            }
+            write(Checkpoint(tensors=tensors, state=state), folder)
+
+        return save
+
+    def _read(self, folder: Path) -> Checkpoint:
+        checkpoint = read(folder)
+        if checkpoint.state.get("fingerprint") != self.fingerprint:
+            raise ArtifactError(
+                f"the checkpoint in {folder} belongs to other data, another spec or another plan; resume "
+                f"with what "
+                "the interrupted training was given, or start without resume_from."
+            )
+        return checkpoint
+
+    def _measure_values(self) -> None:
+        """The one centre and scale of a model that scales no window by itself, from its training windows."""
+        if self.network.spec.scaling != "none":
+            return
+        count = min(self.training.num_windows, 4096)
+        numbers = torch.linspace(0, self.training.num_windows - 1, count, device=self.sampler.storage).long()
+        batch = self.sampler.windows(self.training, numbers)
+        with torch.no_grad():
+            window = self.network.read(batch.context, batch.level)
+            center, size = _overall(window.scores, window.observed)
+        self.network.fixed_center.copy_(center)
+        self.network.fixed_size.copy_(size)
+
+
+def _overall(values: torch.Tensor, observed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    seen = values[observed].double()
+    size = seen.std() if len(seen) > 1 else seen.new_ones(())
+    return seen.mean().float(), torch.where(size > 0, size, torch.ones_like(size)).float()
+
+
+def _forecaster(
+    panel: Panel, spec: ModelSpec, reasons: dict[str, str], *, backend: Backend | None, num_steps: int
+) -> Forecaster:
+    covariates = {
+        "past": list(spec.past or ()),
+        "known": list(spec.known or ()),
+        "static": [*(spec.static_numeric or ()), *(spec.static_categories or {})],
+    }
+    info = ForecasterInfo.of(panel, spec, reasons=reasons, covariates=covariates, num_steps=num_steps)
+    return Forecaster(
+        info=info,
+        backend=baseline_backend(info) if backend is None else backend,
+        calibration=Calibration.none(spec.horizon, spec.quantile_levels),
+        identity=Identity.of(panel),
+    )
+
+
+def _left_out(panel: Panel, windows: WindowSpec, starts: NDArray[np.int64]) -> dict[str, str]:
+    """Which series are too short to learn from, said where the reasons are."""
+    short = panel.lengths - starts <= windows.min_context
+    if not short.any():
+        return {}
+    ids = [str(each) for each in panel.unique_ids[short][:MAX_NAMED]]
+    more = f" and {int(short.sum()) - MAX_NAMED} more" if short.sum() > MAX_NAMED else ""
+    return {
+        "left_out": f"{int(short.sum())} series without a step after min_context={windows.min_context}: "
+        f"{', '.join(ids)}{more}"
+    }
+
+
+def _check_domain(panel: Panel, spec: ModelSpec) -> None:
+    if spec.transform not in ("log", "relative"):
+        return
+    lowest = panel.offsets + panel.scales * np.fmin.reduceat(panel.values, panel.indptr[:-1])
+    wrong = panel.unique_ids[lowest <= 0]
+    if len(wrong):
+        ids = ", ".join(repr(str(each)) for each in wrong[:MAX_NAMED])
+        raise ValueRangeError(
+            f"transform={spec.transform!r} needs values above zero and the lowest is "
+            f"{np.nanmin(lowest):g}, in "
+            f"{ids}; choose transform='asinh' or 'none', or leave these series out."
+        )
+
+
+def _measure_covariates(network: ForecastNetwork, panel: Panel) -> None:
+    """Centre and scale of every numeric covariate over the training steps, into the network."""
+    for name, rows in (("past", panel.past), ("known", panel.known)):
+        if not len(rows):
+            continue
+        lengths = np.minimum(rows.lengths, panel.lengths)
+        flat = flat_indices(rows.begins, lengths)
+        owner = np.repeat(np.arange(len(panel)), lengths)
+        units = rows.offsets[:, owner] + rows.scales[:, owner] * rows.values[:, flat]
+        _store(network, name, units)
+    if panel.static.numeric_names:
+        _store(network, "static", panel.static.numeric.T)
+
+
+def _store(network: ForecastNetwork, name: str, units: NDArray[np.floating]) -> None:
+    observed = np.where(np.isfinite(units), units, np.nan).astype(np.float64)
+    missing = np.isnan(observed).all(axis=1)
+    observed[missing] = 0.0
+    center, size = np.nanmean(observed, axis=1), np.nanstd(observed, axis=1)
+    size = np.where(size > 0, size, 1.0)
+    for member in network.members:
+        getattr(member, f"{name}_center").copy_(torch.from_numpy(center[:, None]))
+        getattr(member, f"{name}_size").copy_(torch.from_numpy(size[:, None]))

@@ -1,0 +1,34 @@
+"""What a training config accepts, refuses and writes down."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forecast.errors import SpecError
+from forecast.training.config import TrainConfig
+
+
+def test_a_config_survives_json() -> None:
+    config = TrainConfig(seed=3, max_seconds=2.5, checkpoint=Path("there"))
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("max_steps", 0, "max_steps is a whole number from 1 on; got 0"),
+        ("max_seconds", 0, "max_seconds is above zero"),
+        ("truncate_share", 2, "truncate_share is a share"),
+        ("device", "tpu", "device is one of auto, cpu, cuda"),
+        ("schedule", "step", "schedule is one of cosine"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(field: str, value: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        TrainConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(SpecError, match="has no sed"):
+        TrainConfig.from_dict({"sed": 1})
