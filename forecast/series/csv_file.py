@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import ColumnsError, DataError, EmptyDataError
 from forecast.series.columns import is_year
-from forecast.series.table import ArrowTable
+from forecast.series.table import ArrowTable, as_codes
 
 DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -125,7 +125,7 @@ def _kind(cells: Sequence[str]) -> str:
     present = [cell for cell in cells if cell not in _MISSING]
     if not present:
         return "empty"
-    if all(_POINT.fullmatch(cell) for cell in present) or all(_COMMA.fullmatch(cell) for cell in present):
+    if all(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for cell in present):
         return "number"
     return "date" if all(_DATE.fullmatch(cell) for cell in present) else "text"
 
@@ -204,6 +204,9 @@ class CsvTable(ArrowTable):
                 f" number with decimal {self.found.decimal!r}; correct it, or choose another column for y."
             )
         return pc.replace_substring_regex(texts, r"^\+", "").cast(pa.float64())
+
+    def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        return as_codes(self.text(name), name)
 
     def text(self, name: str) -> Any:
         """A column as it is written."""
