@@ -31,8 +31,9 @@ def fit_calibration(
     Scores of neighbouring steps ahead are pooled after division by a smooth spread per step. With fewer than
     100 windows that spread never shrinks with the step ahead, and the scores of a level and of its mirror
     image are pooled with opposite signs: a dozen overlapping windows that all miss on one side are one event,
-    no evidence of bias, so that the intervals stay on both sides of the median. A level beyond 1 / (windows +
-    1) has no sample: it continues the outermost supported one by a normal tail and is marked `parametric`.
+    no evidence of bias, so that the intervals stay on both sides of the median. Nor do few windows make a
+    model surer than it is: they only widen. A level beyond 1 / (windows + 1) has no sample: it continues the
+    outermost supported one by a normal tail and is marked `parametric`.
 
     Source: Romano, Patterson & Candès, "Conformalized quantile regression", 2019, per step ahead, one-sided,
     and scaled as in Lei et al., "Distribution-free predictive inference for regression", 2018. Unlike theirs,
@@ -58,6 +59,9 @@ def fit_calibration(
                 corrections[step, index] = spread[step] * level_correction(
                     pool[:, index], quantile_levels[index], supported=supported, num_windows=num_windows
                 )
+    if few:
+        outwards = np.sign(np.array(quantile_levels) - 0.5)
+        corrections = np.where(corrections * outwards > 0, corrections, 0.0)
     low, high = supported
     return Calibration(
         quantile_levels=tuple(quantile_levels),

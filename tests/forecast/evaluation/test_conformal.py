@@ -53,6 +53,13 @@ def test_a_network_that_is_too_sure_or_not_sure_enough_is_corrected() -> None:
         assert inside.mean() == pytest.approx(0.8, abs=0.02)
 
 
+def test_few_lucky_windows_never_make_a_model_surer_than_it_is() -> None:
+    z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+    quantiles = np.broadcast_to(z, (13, 4, Q))
+    table = fit_calibration(quantiles, np.zeros((13, 4)), np.ones(13), quantile_levels=QUANTILE_LEVELS)
+    assert (table.corrections == 0).all()
+
+
 @given(
     num_windows=st.integers(1, 30),
     horizon=st.integers(1, 8),
