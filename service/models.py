@@ -71,6 +71,7 @@ class ModelStore:
         self._loading = asyncio.Lock()
         self._questions: dict[str, asyncio.Task[None]] = {}
         self._following: asyncio.Task[None] | None = None
+        self._is_confirmed = False
 
     async def start(self) -> None:
         """Load what the cache holds and follow it from then on; a slow load goes on in the background."""
@@ -98,6 +99,7 @@ class ModelStore:
         What is not known here is looked up in the registry by the watcher before NotFoundError is raised.
         """
         reference = Reference.parse(asked)
+        await self._confirm()
         found = self._loaded(reference) or await self._load_copy(reference)
         if found is None and await self._ask(reference):
             await self.refresh()
@@ -139,22 +141,33 @@ class ModelStore:
                 self._others.popitem(last=False)
             return served
 
+    async def _confirm(self) -> None:
+        """Once: wait for the watcher's first look, because the cache may be of an earlier day."""
+        if not self._is_confirmed:
+            if self.cache.has_watcher():
+                await self._wait_for(Reference(""))
+                await self.refresh()
+            self._is_confirmed = True
+
     async def _ask(self, reference: Reference) -> bool:
         """Have the watcher look for a model and wait for its answer; False where no watcher runs."""
         if reference.name not in self._names_allowed(reference.name) or not self.cache.has_watcher():
             return False
+        await self._wait_for(reference)
+        return True
+
+    async def _wait_for(self, reference: Reference) -> None:
+        """Put a question to the watcher, or join those who wait for the answer to the same one."""
         key = str(reference)
-        if key not in self._questions and len(self._questions) >= MAX_QUESTIONS:
-            raise problem(
-                "unavailable", "too many models are looked up at the moment", headers={"Retry-After": "1"}
-            )
         task = self._questions.get(key)
         if task is None:
+            if len(self._questions) >= MAX_QUESTIONS:
+                detail = "too many models are looked up at the moment"
+                raise problem("unavailable", detail, headers={"Retry-After": "1"})
             task = asyncio.create_task(self._question(reference))
             self._questions[key] = task
             task.add_done_callback(lambda _: self._questions.pop(key, None))
         await asyncio.shield(task)
-        return True
 
     async def _question(self, reference: Reference) -> None:
         question = await asyncio.to_thread(self.cache.ask, reference)

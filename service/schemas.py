@@ -29,7 +29,7 @@ MAX_ABS = 3.4e38
 
 _NUMBERS = {int, float}
 _NUMBERS_OR_NULL = {int, float, type(None)}
-_WANTED = "a number" + " (true, false and texts are none)"
+_NO_NUMBER = "true, false and texts are no numbers"
 
 
 def _fail(message: str, *path: str | int) -> PydanticCustomError:
@@ -46,7 +46,10 @@ def _values(sent: Any) -> NDArray[np.float64]:
     if type(sent) is not list:
         raise _fail("a list of numbers and null is needed")
     if not set(map(type, sent)) <= _NUMBERS_OR_NULL:
-        raise _fail(f"{_WANTED} or null is needed", _first(sent, lambda v: type(v) not in _NUMBERS_OR_NULL))
+        raise _fail(
+            f"a number or null is needed; {_NO_NUMBER}",
+            _first(sent, lambda v: type(v) not in _NUMBERS_OR_NULL),
+        )
     values = np.array(sent, dtype=np.float64)
     too_large = np.abs(values) >= MAX_ABS
     if too_large.any():
@@ -97,7 +100,7 @@ def _numbers(*, low: float, high: float) -> Callable[[Any], tuple[float, ...]]:
             raise _fail(f"a list of 1 to {MAX_LEVELS} numbers is needed")
         for index, value in enumerate(sent):
             if type(value) not in _NUMBERS:
-                raise _fail(f"{_WANTED} is needed", index)
+                raise _fail(f"a number is needed; {_NO_NUMBER}", index)
             if not low < value < high:
                 raise _fail(f"the number has to lie between {low} and {high}, both excluded", index)
         return tuple(sent)

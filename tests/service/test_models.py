@@ -181,7 +181,8 @@ def test_a_version_that_is_not_cached_is_fetched_by_the_watcher(registry: Regist
     registry.add("air", "2", baseline(), "champion")
 
     def fetch(reference: Reference) -> None:
-        registry.add("air", "1", baseline("naive"))
+        if reference.version is not None:
+            registry.add("air", "1", baseline("naive"))
 
     store = store_of(registry)
 
@@ -192,7 +193,7 @@ def test_a_version_that_is_not_cached_is_fetched_by_the_watcher(registry: Regist
 
     with watcher(registry.cache, fetch) as asked:
         assert asyncio.run(ask()) == ["1"] * 20
-    assert asked == [Reference("air", None, "1")]
+    assert asked == [Reference(""), Reference("air", None, "1")]
     assert list(registry.cache.wanted.iterdir()) == []
 
 
@@ -200,6 +201,21 @@ def test_a_model_promoted_a_moment_ago_is_found(registry: Registry) -> None:
     with watcher(registry.cache, lambda _: registry.add("new", "1", baseline("naive"), "champion")):
         found, alias = asyncio.run(store_of(registry).resolve("new"))
     assert (found.name, alias) == ("new", "champion")
+
+
+def test_the_first_request_waits_for_a_look_at_the_registry(registry: Registry) -> None:
+    registry.add("air", "1", baseline("naive"), "champion")
+    store = store_of(registry)
+
+    async def ask_twice() -> list[str]:
+        await store.start()
+        found = [(await store.resolve("air"))[0].version for _ in range(2)]
+        await store.stop()
+        return found
+
+    with watcher(registry.cache, lambda _: registry.add("air", "2", baseline(), "champion")) as asked:
+        assert asyncio.run(ask_twice()) == ["2", "2"]
+    assert asked == [Reference("")]
 
 
 def test_a_watcher_that_does_not_answer_costs_a_bounded_wait(registry: Registry) -> None:

@@ -36,7 +36,8 @@ class Service:
 
     def children(self) -> list[psutil.Process]:
         """The processes it started."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def until(self, what: Any, *, seconds: float = 30) -> Any:
         """The first true answer of `what()`."""
@@ -100,9 +101,12 @@ def test_it_serves_a_champion_follows_the_alias_and_stops_cleanly(
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(20) == 0
         assert gone(children)
+        registered.client.set_registered_model_alias("air", "champion", "3")
+    with started(command) as service:
+        assert service.version() == "3"  # and not what the cache still says
     home.database_file().unlink()
     with started(command) as service:  # a cold start from the last good copies
-        assert service.version() == "2"
+        assert service.version() == "3"
 
 
 def test_an_empty_home_is_served_without_making_a_database(command: list[str]) -> None:
@@ -119,15 +123,7 @@ def test_an_empty_home_is_served_without_making_a_database(command: list[str]) -
     assert not home.database_file().exists()
 
 
-def test_a_killed_service_leaves_no_watcher_behind(command: list[str]) -> None:
-    with started(command) as service:
-        children = service.children()
-        service.process.kill()
-        service.process.wait(10)
-        assert gone(children)
-
-
-def test_bodies_over_the_limit_are_413_over_a_real_socket(
+def test_bodies_over_the_limit_are_413_and_a_killed_service_leaves_no_watcher(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORECAST_MAX_BODY", "100k")
@@ -147,6 +143,10 @@ def test_bodies_over_the_limit_are_413_over_a_real_socket(
         hanging = head + b"Content-Length: 50\r\n\r\n{"
         spoken(host, port, hanging, close=True)
         assert service.client.get("/livez").status_code == 200
+        children = service.children()
+        service.process.kill()
+        service.process.wait(10)
+        assert gone(children)
 
 
 def spoken(host: str, port: int, request: bytes, *, close: bool = False) -> bytes:
