@@ -14,7 +14,7 @@ from forecast.series.covariates import CovariateRows, StaticCovariates
 from forecast.series.encoding import encode
 from forecast.series.panel import Panel
 from forecast.series.report import Finding, Report, name_series
-from forecast.series.rows import Policies, RowPlan, check_kind, check_values, finding, finite, plan_rows
+from forecast.series.rows import Policies, RowPlan, Runs, check_kind, check_values, finding, finite, plan_rows
 from forecast.series.stamps import read_stamps, second_turns
 
 _NUMBERS = {int, float, type(None)}
@@ -250,16 +250,17 @@ def _by_stamps(
         )
     flat = np.concatenate(list(ds)) if isinstance(ds[0], np.ndarray) else list(chain.from_iterable(ds))
     read = read_stamps(flat, timezone=timezone, what="ds")
-    codes = np.repeat(np.arange(len(names)), sizes)
-    stamps = check_kind(second_turns(read, codes), freq, "ds")
-    backward = (codes[1:] == codes[:-1]) & (stamps[1:] < stamps[:-1])
-    if backward.any():
-        row = int(backward.argmax())
+    runs = Runs.of_sizes(sizes)
+    stamps = check_kind(second_turns(read, runs.at), freq, "ds")
+    backward = runs.within(stamps[1:] < stamps[:-1])
+    if len(backward):
+        row = int(backward[0])
+        series = names[runs.at(backward[:1])[0]]
         raise DataError(
-            f"the stamps of series {str(names[codes[row]])!r} are not in time order: {stamps[row + 1]}"
-            f" follows {stamps[row]}; sort them together with their values."
+            f"the stamps of series {str(series)!r} are not in time order: {stamps[row]} follows {stamps[row - 1]};"
+            " sort them together with their values."
         )
-    plan = plan_rows(names, codes, stamps, freq=freq, policies=Policies(), timezone=read.timezone)
+    plan = plan_rows(names, runs, stamps, freq=freq, policies=Policies(), timezone=read.timezone)
     return plan, read.timezone
 
 

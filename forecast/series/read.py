@@ -16,7 +16,7 @@ from forecast.series.covariates import StaticCovariates
 from forecast.series.encoding import flat_indices
 from forecast.series.panel import Panel
 from forecast.series.report import Finding, name_series
-from forecast.series.rows import Policies, RowPlan, finding, plan_rows
+from forecast.series.rows import Policies, RowPlan, Runs, finding, plan_rows
 from forecast.series.sniff import open_csv
 from forecast.series.stamps import ReadStamps, read_stamps, second_turns
 from forecast.series.table import ParquetTable, Table, as_table
@@ -156,20 +156,23 @@ def _from_long(
     _check_rows(table)
     columns = map_columns(table, unique_id=unique_id, ds=ds, y=y, others=covariates)
     if columns.unique_id is None:
-        codes = np.zeros(table.num_rows, dtype=np.int8)
+        runs = Runs.of_sizes(np.array([table.num_rows]))
         unique_ids = np.array(["series" if columns.y == "y" else columns.y], dtype=object)
     else:
         codes, unique_ids = table.codes(columns.unique_id)
+        runs = Runs.of(codes)
+        del codes
     read = _stamps(table, columns.ds, request)
-    plan = _plan(unique_ids, codes, read, request, left_out=columns)
-    del codes
+    timezone = read.timezone
+    plan = _plan(unique_ids, runs, read, request, left_out=columns)
+    del read  # the stamps are no longer needed, and large
 
     def column(name: str) -> NDArray[np.float64]:
         source = columns.y if name == "y" else name
         return plan.sorted_rows(_numbers(table, source, is_covariate=name != "y"))
 
     static = _static(table, plan, request.static) if request.static else None
-    return _finished(plan, column, read.timezone, request, static)
+    return _finished(plan, column, timezone, request, static)
 
 
 def _check_rows(table: Table) -> None:
@@ -188,17 +191,19 @@ def _stamps(table: Table, name: str, request: _Request) -> ReadStamps:
 
 def _plan(
     unique_ids: NDArray[Any],
-    codes: NDArray[Any],
+    runs: Runs,
     read: ReadStamps,
     request: _Request,
     *,
     left_out: Columns | None = None,
 ) -> RowPlan:
-    stamps: Stamps = second_turns(read, codes)
+    stamps: Stamps = second_turns(read, runs.at)
     plan = plan_rows(
-        unique_ids, codes, stamps, freq=request.freq, policies=request.policies, timezone=read.timezone
+        unique_ids, runs, stamps, freq=request.freq, policies=request.policies, timezone=read.timezone
     )
-    return replace(plan, findings=(*_about_columns(left_out), *_about_zone(read, len(codes)), *plan.findings))
+    return replace(
+        plan, findings=(*_about_columns(left_out), *_about_zone(read, runs.num_rows), *plan.findings)
+    )
 
 
 def _about_columns(columns: Columns | None) -> list[Finding]:
@@ -304,9 +309,9 @@ def _from_wide(
         raise ColumnsError(f"no column of the wide table holds numbers; it has {listed(table.names)}.")
     read = _stamps(table, stamps_column, request)
     repeated = _repeated(read, len(names))
-    codes = np.repeat(np.arange(len(names)), table.num_rows)
+    runs = Runs.of_sizes(np.full(len(names), table.num_rows))
     columns = Columns(unique_id=None, ds=stamps_column, y="y", left_out=left)
-    plan = _plan(np.array(names, dtype=object), codes, repeated, request, left_out=columns)
+    plan = _plan(np.array(names, dtype=object), runs, repeated, request, left_out=columns)
 
     def column(_: str) -> NDArray[np.float64]:
         return plan.sorted_rows(np.concatenate([table.floats(name) for name in names]))

@@ -59,6 +59,47 @@ class Policies:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Runs:
+    """Whose the rows are: runs of neighbouring rows of one series, which are few where rows are grouped."""
+
+    codes: NDArray[Any]
+    """(M,) the series of each run, a place among the ids."""
+    bounds: NDArray[np.int64]
+    """(M + 1,) the first row of each run, and the number of rows."""
+
+    @classmethod
+    def of(cls, codes: NDArray[Any]) -> "Runs":
+        """The runs of a code per row."""
+        changes = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+        bounds = np.concatenate([[0], changes, [len(codes)]]).astype(np.int64)
+        return cls(codes=codes[bounds[:-1]] if len(codes) else codes, bounds=bounds)
+
+    @classmethod
+    def of_sizes(cls, sizes: NDArray[np.int64]) -> "Runs":
+        """Series one after the other, each of so many rows."""
+        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return cls(codes=np.arange(len(sizes)), bounds=bounds)
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return int(self.bounds[-1])
+
+    def at(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The series of some rows."""
+        return np.asarray(self.codes[np.searchsorted(self.bounds, rows, side="right") - 1])
+
+    def expand(self) -> NDArray[Any]:
+        """(R,) the series of each row."""
+        return np.repeat(self.codes, np.diff(self.bounds))
+
+    def within(self, between: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The rows of which a flag about each row and the one before (R - 1,) holds within their run."""
+        between[self.bounds[1:-1] - 1] = False
+        return np.flatnonzero(between) + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RowPlan:
     """How rows become regular series: the same steps for every column."""
 
@@ -108,31 +149,31 @@ class RowPlan:
 
 def plan_rows(
     unique_ids: NDArray[Any],
-    codes: NDArray[Any],
+    runs: Runs,
     stamps: Stamps,
     *,
     freq: Frequency | None,
     policies: Policies,
     timezone: str | None = None,
 ) -> RowPlan:
-    """Check and repair stamps by the policies; DataError and its kin where a finding is an error.
+    """Check and repair stamps (R,) by the policies; DataError and its kin where a finding is an error.
 
-    codes (R,) are places in unique_ids (N,). Series keep the order in which they first appear.
+    Series keep the order in which they first appear.
     """
-    if not len(codes):
+    if not runs.num_rows:
         raise EmptyDataError("the data have no rows; send at least one series with values.")
     findings: list[Finding] = []
-    order = _order(unique_ids, codes, stamps, findings)
+    order = _order(unique_ids, runs, stamps, findings)
     if order is not None:
-        codes, stamps = codes[order], stamps[order]
+        runs, stamps = Runs.of(runs.expand()[order]), stamps[order]
     if policies.grid is not None:
         freq = _grid(policies.grid, freq)
-        stamps = _on_grid(unique_ids, codes, stamps, freq, policies, timezone, findings)
-    runs, merge = _runs(unique_ids, codes, stamps, policies, findings)
-    if runs is not None:
-        codes, stamps = codes[runs], stamps[runs]
-    bounds = _bounds(codes)
-    names = np.asarray(unique_ids[codes[bounds[:-1]]])
+        stamps = _on_grid(unique_ids, runs, stamps, freq, policies, timezone, findings)
+    first, merge = _repeats(unique_ids, runs, stamps, policies, findings)
+    bounds = runs.bounds
+    if first is not None:
+        bounds, stamps = np.searchsorted(first, bounds), stamps[first]
+    names = np.asarray(unique_ids[runs.codes])
     freq = freq or _inferred(names, stamps, bounds, timezone, findings)
     shared: dict[str, Any] = {
         "unique_ids": names,
@@ -140,7 +181,7 @@ def plan_rows(
         "starts": stamps[bounds[:-1]],
         "freq": freq,
     }
-    shared |= {"order": order, "runs": runs, "merge": merge}
+    shared |= {"order": order, "runs": first, "merge": merge}
     if freq.kind == "trading":
         check_kind(stamps, freq, "ds")
         return RowPlan(**shared, lengths=np.diff(bounds), stamps=stamps, findings=tuple(findings))
@@ -221,22 +262,21 @@ def finite(
 
 
 def _order(
-    unique_ids: NDArray[Any], codes: NDArray[Any], stamps: Stamps, findings: list[Finding]
+    unique_ids: NDArray[Any], runs: Runs, stamps: Stamps, findings: list[Finding]
 ) -> NDArray[np.int64] | None:
     """The rows by series and time; None where they are."""
-    same = codes[1:] == codes[:-1]
-    backward = same & (stamps[1:] < stamps[:-1])
-    grouped = len(same) - int(same.sum()) + 1 == len(unique_ids)
-    if grouped and not backward.any():
+    backward = runs.within(stamps[1:] < stamps[:-1])
+    grouped = len(runs.codes) == len(unique_ids)
+    if grouped and not len(backward):
         return None
     if grouped:
-        message = f"rows were not in time order ({backward.sum():,} backward steps) and were sorted"
-        findings.append(found_in("sorted", message, unique_ids, codes[1:][backward]))
+        message = f"rows were not in time order ({len(backward):,} backward steps) and were sorted"
+        findings.append(found_in("sorted", message, unique_ids, runs.at(backward)))
     else:
         message = "rows of the series were interleaved and were sorted by series, then time"
-        findings.append(finding("sorted", message, (), len(codes)))
-    first_seen, _ = pd.factorize(codes)
-    return np.lexsort((stamps, first_seen))
+        findings.append(finding("sorted", message, (), runs.num_rows))
+    first_seen, _ = pd.factorize(runs.codes)
+    return np.lexsort((stamps, np.repeat(first_seen, np.diff(runs.bounds))))
 
 
 def _grid(grid: str, freq: Frequency | None) -> Frequency:
@@ -250,7 +290,7 @@ def _grid(grid: str, freq: Frequency | None) -> Frequency:
 
 def _on_grid(
     unique_ids: NDArray[Any],
-    codes: NDArray[Any],
+    runs: Runs,
     stamps: Stamps,
     grid: Frequency,
     policies: Policies,
@@ -267,38 +307,39 @@ def _on_grid(
     shift = {"floor": 0, "nearest": step // 2, "ceil": step - 1}[policies.align]
     aligned: Stamps = ((wall + shift) // step * step).astype("datetime64[us]")
     aligned = to_utc(aligned, zone) if zone else aligned
-    moved = aligned != stamps
-    if moved.any():
-        message = f"{moved.sum():,} stamps were put on the {grid} grid ({policies.align})"
-        findings.append(found_in("regridded", message, unique_ids, codes[moved]))
+    moved = np.flatnonzero(aligned != stamps)
+    if len(moved):
+        message = f"{len(moved):,} stamps were put on the {grid} grid ({policies.align})"
+        findings.append(found_in("regridded", message, unique_ids, runs.at(moved)))
     return aligned
 
 
-def _runs(
+def _repeats(
     unique_ids: NDArray[Any],
-    codes: NDArray[Any],
+    runs: Runs,
     stamps: Stamps,
     policies: Policies,
     findings: list[Finding],
 ) -> tuple[NDArray[np.int64] | None, str]:
-    """The first row of each run with one stamp, and how a run becomes one value.
+    """The first of each group of rows with one stamp, and how a group becomes one value.
 
-    None where none is repeated.
+    None where no stamp is repeated.
     """
-    repeated = (codes[1:] == codes[:-1]) & (stamps[1:] == stamps[:-1])
+    repeated = runs.within(stamps[1:] == stamps[:-1])
     how = policies.aggregate if policies.grid and policies.duplicates == "error" else policies.duplicates
-    if not repeated.any():
+    if not len(repeated):
         return None, "first"
     if how == "error":
-        row = int(repeated.argmax())
+        series = unique_ids[runs.at(repeated[:1])[0]]
         raise DuplicateStampsError(
-            f"series {str(unique_ids[codes[row]])!r} has the stamp {stamps[row]} more than once"
-            f" ({repeated.sum():,} repeated rows in all); remove them, or say what counts with"
-            " duplicates='first', 'last', 'mean' or 'sum'."
+            f"series {str(series)!r} has the stamp {stamps[repeated[0]]} more than once ({len(repeated):,} repeated"
+            " rows in all); remove them, or say what counts with duplicates='first', 'last', 'mean' or 'sum'."
         )
-    message = f"{repeated.sum():,} repeated stamps were resolved by {how}"
-    findings.append(found_in("duplicates_resolved", message, unique_ids, codes[1:][repeated]))
-    return np.flatnonzero(np.concatenate([[True], ~repeated])), how
+    message = f"{len(repeated):,} repeated stamps were resolved by {how}"
+    findings.append(found_in("duplicates_resolved", message, unique_ids, runs.at(repeated)))
+    is_first = np.ones(len(stamps), dtype=bool)
+    is_first[repeated] = False
+    return np.flatnonzero(is_first), how
 
 
 def merged(values: NDArray[np.float64], first: NDArray[np.int64], how: str) -> NDArray[np.float64]:
@@ -326,12 +367,6 @@ def _medians(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[n
     low, high = first + np.maximum(counts - 1, 0) // 2, first + counts // 2
     middle = (ordered[low] + ordered[np.minimum(high, len(values) - 1)]) / 2
     return np.where(counts > 0, middle, np.nan)
-
-
-def _bounds(codes: NDArray[Any]) -> NDArray[np.int64]:
-    """(N + 1,) the first row of each series, and the number of rows."""
-    changes = np.flatnonzero(codes[1:] != codes[:-1]) + 1
-    return np.concatenate([[0], changes, [len(codes)]]).astype(np.int64)
 
 
 def _inferred(

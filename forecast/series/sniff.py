@@ -77,7 +77,7 @@ def sniff(
     decisions += [order.decision] if order.decision else []
     read = read_stamps(table.column(columns.ds), timezone=timezone, date_format=order.format, what=columns.ds)
     codes, names = _series(table, columns, is_wide, decisions)
-    stamps = second_turns(read, codes)
+    stamps = second_turns(read, codes.__getitem__)
     if read.timezone:
         decisions.append(f"stamps are in the time zone {read.timezone}")
     parsed = _frequency(stamps, codes, names, read.timezone, freq, decisions)

@@ -4,8 +4,9 @@ Dates, date-times and integers in whatever form they come, to datetime64[us] in 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,8 @@ def read_stamps(
     """
     if timezone is not None:
         check_timezone(timezone)
+    if isinstance(column, np.ndarray) and column.dtype.kind == "M" and timezone is None:
+        return ReadStamps(stamps=_checked(_present(column, what), what), timezone=None)
     series = _as_series(column, what)
     _check_present(series, what)
     kind = getattr(series.dtype, "kind", "O")
@@ -121,11 +124,22 @@ def _from_arrow(column: Any) -> pd.Series:
 def _check_present(series: pd.Series, what: str) -> None:
     missing = series.isna().to_numpy()
     if missing.any():
-        row = int(np.flatnonzero(missing)[0])
-        raise DataError(
-            f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row {row + 1}; remove or"
-            " fill them."
-        )
+        _refuse_missing(missing, what)
+
+
+def _present(stamps: Stamps, what: str) -> Stamps:
+    """Stamps as datetime64[us], none of them missing."""
+    missing = np.isnat(stamps)
+    if missing.any():
+        _refuse_missing(missing, what)
+    return stamps.astype("datetime64[us]", copy=False)
+
+
+def _refuse_missing(missing: NDArray[np.bool_], what: str) -> NoReturn:
+    raise DataError(
+        f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row {int(missing.argmax()) + 1};"
+        " remove or fill them."
+    )
 
 
 def _whole_numbers(series: pd.Series, what: str) -> NDArray[np.int64]:
@@ -236,19 +250,18 @@ def _localised(index: pd.DatetimeIndex, timezone: str) -> ReadStamps:
 
 
 def _checked(stamps: Stamps, what: str) -> Stamps:
-    beyond = (stamps < _FIRST_YEAR) | (stamps >= _LAST_YEAR)
-    if beyond.any():
-        first = stamps[np.flatnonzero(beyond)[0]]
+    if len(stamps) and not _FIRST_YEAR <= stamps.min() <= stamps.max() < _LAST_YEAR:
+        first = stamps[np.flatnonzero((stamps < _FIRST_YEAR) | (stamps >= _LAST_YEAR))[0]]
         raise DataError(f"the stamp {first} in {what!r} lies outside the years 1000 to 2999; correct it.")
     return stamps
 
 
-def second_turns(read: ReadStamps, codes: NDArray[Any]) -> Stamps:
-    """Stamps (R,) of series (codes) in which a stamp given twice in an autumn hour is two instants."""
+def second_turns(read: ReadStamps, series_at: Callable[[NDArray[np.int64]], NDArray[Any]]) -> Stamps:
+    """Stamps (R,), of series `series_at(rows)`, in which a stamp given twice in an autumn hour is two instants."""
     if read.twice is None or read.second is None:
         return read.stamps
     places = np.flatnonzero(read.twice)
-    again = pd.DataFrame({"series": codes[places], "stamp": read.stamps[places]}).duplicated().to_numpy()
+    again = pd.DataFrame({"series": series_at(places), "stamp": read.stamps[places]}).duplicated().to_numpy()
     stamps = read.stamps.copy()
     stamps[places[again]] = read.second[places[again]]
     return stamps

@@ -1,7 +1,7 @@
 """One view on pandas frames, Arrow tables and Parquet files: columns by name, one at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +128,33 @@ class ParquetTable(ArrowTable):
         self.num_rows = self.data.metadata.num_rows
         self.path = path
 
-    def column(self, name: str) -> pa.ChunkedArray:
+    def column(self, name: str) -> Any:
         if self.data is None:
             return super().column(name)
+        kind = self.schema.field(name).type
+        if pa.types.is_timestamp(kind) and kind.tz is None:
+            return self._stamps(name)
         return self.data.read(columns=[name], use_threads=False).column(0)
+
+    def _stamps(self, name: str) -> Any:
+        """Naive stamps in one array, so that no second copy of them is ever held."""
+        stamps = np.empty(self.num_rows, dtype="datetime64[us]")
+        end = 0
+        for batch in self._batches(name):
+            stamps[end : end + len(batch)] = batch.column(0).to_numpy(zero_copy_only=False)
+            end += len(batch)
+        return stamps
+
+    def _batches(self, name: str) -> Iterator[Any]:
+        data: Any = self.data
+        yield from data.iter_batches(1 << 20, columns=[name], use_threads=False)
 
     def floats(self, name: str) -> NDArray[np.float64]:
         if self.data is None or not self.is_numeric(name):
             return super().floats(name)
         values = np.empty(self.num_rows)
         end = 0
-        for batch in self.data.iter_batches(1 << 20, columns=[name], use_threads=False):
+        for batch in self._batches(name):
             part = as_floats(batch.column(0))
             values[end : end + len(part)] = part
             end += len(part)
