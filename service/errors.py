@@ -49,7 +49,6 @@ _KINDS = {
 _STATUSES: dict[type[ForecastError], int] = {
     DataError: 422,
     SpecError: 422,
-    NotFoundError: 404,
     LockedError: 503,
     TrackingError: 503,
 }
@@ -117,13 +116,15 @@ def _token(text: str) -> str:
 
 def from_forecast_error(error: ForecastError, *, faults: Sequence[Fault] = ()) -> Problem:
     """The problem of one of the library's errors: its type names the kind, its docstring the title."""
+    if isinstance(error, NotFoundError):
+        return problem("unknown-model", str(error))
     status = next((_STATUSES[base] for base in type(error).__mro__ if base in _STATUSES), 500)
     if status == 500:
         log.error("%s: %s", type(error).__name__, error)
         return problem("internal", "the model could not be used; the log names the reason")
     place = next((_POINTERS[base] for base in type(error).__mro__ if base in _POINTERS), None)
     return Problem(
-        kind="unknown-model" if isinstance(error, NotFoundError) else _kebab(type(error).__name__),
+        kind=_kebab(type(error).__name__),
         status=status,
         title=(type(error).__doc__ or type(error).__name__).split("\n")[0].rstrip("."),
         detail=str(error),

@@ -107,10 +107,11 @@ def _equal(token: str, value: float) -> bool:
 
 
 def answer(
-    request: ForecastRequest, columns: Columns, served: Served, alias: str | None, settings: Settings
+    request: ForecastRequest, body: bytes, served: Served, alias: str | None, settings: Settings
 ) -> bytes:
     """The JSON of a forecast. Raises the library's errors and Problem for what the request asks wrongly."""
     forecaster = served.forecaster
+    columns = Columns.of(request, body)
     horizon = _horizon(request, forecaster)
     _check_size(request, horizon, columns, settings)
     panel = panel_of(request, forecaster, horizon)

@@ -135,7 +135,8 @@ class ModelStore:
                 served = await asyncio.to_thread(self._load, copy)
             except ForecastError as error:
                 log.error("%s version %s cannot be used: %s", copy.name, copy.version, error)
-                raise problem("unavailable", "this version is registered and cannot be loaded") from error
+                detail = "this version is registered and cannot be loaded"
+                raise problem("unavailable", detail, headers={"Retry-After": "60"}) from error
             self._others[copy.digest] = served
             while len(self._others) > MAX_OTHERS:
                 self._others.popitem(last=False)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service.body import read_body
-from service.inference import Columns, Workers, answer
+from service.inference import Workers, answer
 from service.models import ModelStore
 from service.schemas import RESPONSE_EXAMPLE, ForecastResponse, parse
 from service.settings import Settings
@@ -34,5 +34,5 @@ async def create_forecasts(request: Request) -> Response:
     body = await read_body(request, max_bytes=settings.max_body)
     asked = parse(body) if len(body) <= SMALL_BODY else await workers.run(parse, body)
     served, alias = await store.resolve(asked.model)
-    content = await workers.run(answer, asked, Columns.of(asked, body), served, alias, settings)
+    content = await workers.run(answer, asked, body, served, alias, settings)
     return Response(content, media_type="application/json")
