@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from forecast.errors import DataError, SpecError
 from forecast.evaluation.metrics import countable, row_losses, score
@@ -109,9 +108,8 @@ def _difference(old: pd.DataFrame, new: pd.DataFrame, metric: str) -> Estimate:
     """
     gap = pd.Series(row_losses(old, metric) - row_losses(new, metric))
     windows = gap.groupby([old["unique_id"], old["cutoff_step"]], sort=True).mean().dropna()
-    gaps: NDArray[np.float64] = windows.to_numpy(dtype=np.float64)
     return clustered_mean(
-        gaps,
+        np.asarray(windows, dtype=np.float64),
         series=windows.index.get_level_values(0).to_numpy(),
         steps=windows.index.get_level_values(1).to_numpy(dtype=np.int64),
         span=int(old["step"].max()),

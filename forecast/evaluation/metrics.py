@@ -163,7 +163,7 @@ def coverage(frame: pd.DataFrame, level: int, *, horizon: int) -> Coverage:
     rows = countable(frame)
     inside = rows["y"].between(rows[f"lo-{level}"], rows[f"hi-{level}"]).astype(float)
     windows = inside.groupby([rows["unique_id"], rows["cutoff_step"]], sort=True).mean()
-    shares: NDArray[np.float64] = windows.to_numpy(dtype=np.float64)
+    shares = np.asarray(windows, dtype=np.float64)
     names = windows.index.get_level_values(0).to_numpy()
     steps = windows.index.get_level_values(1).to_numpy(dtype=np.int64)
     estimate = clustered_mean(shares, series=names, steps=steps, span=horizon)

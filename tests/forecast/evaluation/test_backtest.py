@@ -17,6 +17,7 @@ from forecast.evaluation.replay import SeasonalScales, replay
 from forecast.models.baselines import BASELINES, baseline_forecaster
 from forecast.models.spec import ModelSpec
 from forecast.series.panel import Panel
+from forecast.training.config import TrainConfig
 from tests.builders import shared_data
 
 H = 6
@@ -103,6 +104,36 @@ def test_a_value_after_a_cutoff_changes_nothing_at_or_before_it(
 
 def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
     return all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_a_network_sees_nothing_after_a_cutoff() -> None:
+    data = [wave(120)]
+    blocks = Blocks.cut(panel(*data), horizon=H, num_windows=2)
+    tiny = ModelSpec(backbone="gru", horizon=H, hidden_size=8)
+    before, after = (
+        evaluate(tiny, each, blocks, TrainConfig(max_steps=8, progress="quiet"))
+        for each in (panel(*data), changed_after(data, 120 - blocks.judge[0]))
+    )
+    assert before.spec == after.spec
+    assert before.refit_spec == after.refit_spec
+    assert same(before.calibration.tensors(), after.calibration.tensors())
+    assert before.select_metrics == after.select_metrics
+    first = before.forecasts["cutoff_step"] == -blocks.judge[0]
+    assert (before.forecasts.loc[first, "median"] == after.forecasts.loc[first, "median"]).all()
+
+
+def test_a_long_panel_trains_a_network_once_and_refits_it_with_the_steps_found() -> None:
+    data = panel(*(wave(260, seed=seed) for seed in range(4)))
+    blocks = Blocks.cut(data, horizon=H, num_windows=2)
+    tiny = ModelSpec(backbone="lstm", horizon=H, context_length=21, hidden_size=8)
+    config = TrainConfig(max_steps=12, progress="quiet")
+    evaluated = evaluate(tiny, data, blocks, config)
+    assert not evaluated.rolling_refits
+    assert evaluated.num_steps is not None
+    full = refit_full(evaluated, data, config)
+    assert full.info.num_steps == max(evaluated.num_steps, 1)
+    assert full.info.trained_until == "2020-09-16T00:00:00"
+    assert full.predict(data).notes[0] == ()
 
 
 def test_an_absurd_judge_block_lets_the_same_candidate_win() -> None:

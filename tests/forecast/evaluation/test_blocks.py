@@ -1,5 +1,7 @@
 """Blocks of time: no target serves two purposes, and short panels say what they need."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -85,9 +87,9 @@ def test_series_too_short_to_be_judged_are_named() -> None:
     ("wrong", "error"),
     [({"horizon": 0}, HorizonError), ({"num_windows": 0}, SpecError), ({"stride": 0}, SpecError)],
 )
-def test_impossible_settings_are_refused(wrong: dict[str, int], error: type[Exception]) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match="at least 1"):
-        Blocks.cut(panel(144), **{"horizon": 12, **wrong})
+        Blocks.cut(panel(144), **{"horizon": 12} | wrong)
 
 
 @pytest.mark.parametrize(
