@@ -1,7 +1,7 @@
 """Does loading a panel stay linear and lean? One JSON line per case: `case, ours, peer, ratio`.
 
-Loading Parquet is compared with reading the same file into a pandas frame (the floor of what most libraries do
-first), memory with the float64 array of the values; growth with the time per series of the smallest panel.
+Loading Parquet is compared with reading the same file into a pandas frame (what most libraries do at
+least), memory with the float64 array of the values, growth with the time per series of the smallest panel.
 
     python benchmarks/panel_scale.py [--largest 1000000] [--steps 200]
 """

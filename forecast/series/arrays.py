@@ -257,8 +257,8 @@ def _by_stamps(
         row = int(backward[0])
         series = names[runs.at(backward[:1])[0]]
         raise DataError(
-            f"the stamps of series {str(series)!r} are not in time order: {stamps[row]} follows {stamps[row - 1]};"
-            " sort them together with their values."
+            f"the stamps of series {str(series)!r} are not in time order: {stamps[row]} follows"
+            f" {stamps[row - 1]}; sort them together with their values."
         )
     plan = plan_rows(names, runs, stamps, freq=freq, policies=Policies(), timezone=read.timezone)
     return plan, read.timezone

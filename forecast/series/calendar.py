@@ -311,7 +311,9 @@ def _month_days(unit: str, months: NDArray[np.int64]) -> NDArray[np.datetime64]:
     if unit.endswith("S"):
         first: NDArray[np.datetime64] = months.astype("datetime64[M]").astype("datetime64[D]")
         return np.busday_offset(first, 0, roll="forward") if unit == "BMS" else first
-    last = (months + 1).astype("datetime64[M]").astype("datetime64[D]") - np.timedelta64(1, "D")
+    last: NDArray[np.datetime64] = ((months + 1).astype("datetime64[M]").astype("datetime64[D]") - 1).astype(
+        "datetime64[D]"
+    )
     return np.busday_offset(last, 0, roll="backward") if unit == "BME" else last
 
 

@@ -84,4 +84,4 @@ def flat_indices(begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArr
     """The flat positions of all series, one after the other: (sum of lengths,)."""
     ends = np.cumsum(lengths)
     shift = begins - (ends - lengths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(shift, lengths)
+    return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(shift, lengths))

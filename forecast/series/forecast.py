@@ -90,9 +90,9 @@ class Forecast:
         low, high = self.values[:, :, right - 1], self.values[:, :, right]
         weight = (score - self._scores[right - 1]) / (self._scores[right] - self._scores[right - 1])
         if weight > 1:
-            return high + (weight - 1) * (high - low)
+            return np.asarray(high + (weight - 1) * (high - low))
         line = low + weight * (high - low)
-        return line if weight < 0 else np.clip(line, low, high)
+        return np.asarray(line if weight < 0 else np.clip(line, low, high))
 
     def interval(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The central interval of a level in percent, both ends (N, H); LevelError outside (0, 100)."""

@@ -354,7 +354,7 @@ class Panel:
         if (places < 0).any():
             missing = name_series(chosen[places < 0])
             raise DataError(f"the panel has no series {missing}; it has {name_series(self.unique_ids)}.")
-        return places.astype(np.int64)
+        return np.asarray(places, dtype=np.int64)
 
     # Leaving
 

@@ -279,7 +279,7 @@ def _finished(
 
 def _without_future_rows(panel: Panel) -> Panel:
     """The panel without the rows at the end of each series that have known covariates and no y."""
-    known = ~np.isnan(panel.known.values).all(axis=0)
+    known = np.asarray(~np.isnan(panel.known.values).all(axis=0))
     future = np.isnan(panel.base) & known[flat_indices(panel.known.begins, panel.known.lengths)]
     steps = np.arange(len(future))
     last_past = np.maximum.reduceat(

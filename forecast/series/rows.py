@@ -332,8 +332,9 @@ def _repeats(
     if how == "error":
         series = unique_ids[runs.at(repeated[:1])[0]]
         raise DuplicateStampsError(
-            f"series {str(series)!r} has the stamp {stamps[repeated[0]]} more than once ({len(repeated):,} repeated"
-            " rows in all); remove them, or say what counts with duplicates='first', 'last', 'mean' or 'sum'."
+            f"series {str(series)!r} has the stamp {stamps[repeated[0]]} more than once"
+            f" ({len(repeated):,} repeated rows in all); remove them, or say what counts with"
+            " duplicates='first', 'last', 'mean' or 'sum'."
         )
     message = f"{len(repeated):,} repeated stamps were resolved by {how}"
     findings.append(found_in("duplicates_resolved", message, unique_ids, runs.at(repeated)))

@@ -74,7 +74,8 @@ def _as_series(column: Any, what: str) -> pd.Series:
         if isinstance(series.dtype, pd.CategoricalDtype):
             series = series.astype(series.cat.categories.dtype)
         if isinstance(series.dtype, pd.PeriodDtype):
-            return series.dt.to_timestamp()
+            stamps: pd.Series = series.dt.to_timestamp()
+            return stamps
         return (
             _from_arrow(pa.array(series)) if isinstance(series.dtype, pd.ArrowDtype) else _plain(series, what)
         )
@@ -137,8 +138,8 @@ def _present(stamps: Stamps, what: str) -> Stamps:
 
 def _refuse_missing(missing: NDArray[np.bool_], what: str) -> NoReturn:
     raise DataError(
-        f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row {int(missing.argmax()) + 1};"
-        " remove or fill them."
+        f"the stamp in {what!r} is missing in {missing.sum():,} rows, first in row"
+        f" {int(missing.argmax()) + 1}; remove or fill them."
     )
 
 
@@ -257,7 +258,7 @@ def _checked(stamps: Stamps, what: str) -> Stamps:
 
 
 def second_turns(read: ReadStamps, series_at: Callable[[NDArray[np.int64]], NDArray[Any]]) -> Stamps:
-    """Stamps (R,), of series `series_at(rows)`, in which a stamp given twice in an autumn hour is two instants."""
+    """Stamps (R,) in which one that a series gives twice in an autumn hour is two instants."""
     if read.twice is None or read.second is None:
         return read.stamps
     places = np.flatnonzero(read.twice)

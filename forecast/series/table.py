@@ -106,7 +106,8 @@ class ArrowTable(Table):
 
     def is_text(self, name: str) -> bool:
         kind = self.schema.field(self.names.index(name)).type
-        return pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        checks = (pa.types.is_dictionary, pa.types.is_string, pa.types.is_large_string)
+        return any(check(kind) for check in checks)
 
 
 class ParquetTable(ArrowTable):
@@ -163,12 +164,10 @@ class ParquetTable(ArrowTable):
     def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.data is None:
             return super().codes(name)
-        column = (
-            pq.ParquetFile(self.path, read_dictionary=[name])
-            .read(columns=[name], use_threads=False)
-            .column(0)
-        )
-        return as_codes(column, name)
+        file = pq.ParquetFile(self.path, read_dictionary=[name])
+        coded = as_codes(file.read(columns=[name], use_threads=False).column(0), name)
+        pa.default_memory_pool().release_unused()
+        return coded
 
 
 def as_table(data: Any) -> Table:
@@ -196,7 +195,7 @@ def as_floats(column: Any) -> NDArray[np.float64]:
     """A pandas or Arrow column of numbers as float64, NaN where missing."""
     if isinstance(column, pd.Series):
         if isinstance(column.dtype, pd.ArrowDtype):
-            return as_floats(pa.chunked_array(column.array.__arrow_array__()))
+            return as_floats(pa.chunked_array([pa.array(column)]))
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     column = column.cast(pa.float64()) if column.type != pa.float64() else column
     if isinstance(column, pa.ChunkedArray):

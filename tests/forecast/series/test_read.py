@@ -85,7 +85,7 @@ def test_infinite_values_are_an_error_or_missing() -> None:
 
 
 def test_values_too_large_for_float32_are_refused() -> None:
-    with pytest.raises(ValueRangeError, match="3.4e\\+38"):
+    with pytest.raises(ValueRangeError, match=r"3\.4e\+38"):
         fc.from_frame(frame(y=[1e39] * 10), freq="D")
 
 
@@ -105,8 +105,8 @@ def test_nothing_observed_at_all_is_an_error() -> None:
 
 def test_a_stamp_off_the_grid_is_named() -> None:
     data = frame()
-    data.loc[4, "ds"] += pd.Timedelta(hours=5)
-    with pytest.raises(OffGridError, match="series 'a': the stamp 2024-01-05T05.*grid="):
+    data.loc[4, "ds"] = pd.Timestamp("2024-01-05T05:00")
+    with pytest.raises(OffGridError, match=r"series 'a': the stamp 2024-01-05T05.*grid="):
         fc.from_frame(data, freq="D")
 
 
@@ -307,7 +307,10 @@ def test_arrow_tables_are_read_like_frames(chunks: int, dictionary: bool) -> Non
     want = fc.from_frame(data, freq="D")
     assert fc.from_frame(table, freq="D").fingerprint() == want.fingerprint()
     if chunks == 1:
-        assert fc.from_frame(table.to_batches()[0], freq="D").fingerprint() == want.fingerprint()
+        assert (
+            fc.from_frame(table.combine_chunks().to_batches()[0], freq="D").fingerprint()
+            == want.fingerprint()
+        )
 
 
 @pytest.mark.parametrize("rows_per_group", [7, 1000])

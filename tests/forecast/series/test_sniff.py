@@ -34,7 +34,7 @@ def lines(header: str, row: str, *, periods: int = 40, freq: str = "D", start: s
 
 LONG = lines("unique_id,ds,y", "a,{t:%Y-%m-%d},{i}.5")
 
-READ: list[tuple[str, str, dict[str, str], str, Any, list[str]]] = [
+READ: list[tuple[str, str, dict[str, str], Any, float, list[str]]] = [
     ("plain", LONG, {"unique_id": "unique_id", "ds": "ds", "y": "y"}, "D", 0.5, ["comma", "ISO 8601"]),
     (
         "german",
@@ -44,23 +44,106 @@ READ: list[tuple[str, str, dict[str, str], str, Any, list[str]]] = [
         1000.5,
         ["semicolon", "decimal comma", "day-first", "single series"],
     ),
-    ("american", lines("date,close", "{t:%m/%d/%Y},{i}.5"), {"ds": "date", "y": "close"}, "D", 0.5, ["month-first"]),
-    ("british", lines("date,close", "{t:%d/%m/%y},{i}.5"), {"ds": "date", "y": "close"}, "D", 0.5, ["day-first"]),
-    ("tabs", lines("item_id\ttimestamp\ttarget", "x\t{t:%Y-%m-%d %H:%M}\t{i}", freq="15min"),
-     {"unique_id": "item_id", "ds": "timestamp", "y": "target"}, "15min", 0.0, ["tab", "15-minute"]),
-    ("bars", lines("sku|day|units", "x|{t:%Y%m%d}|{i}"), {"unique_id": "sku", "ds": "day", "y": "units"}, "D", 0.0, ["bar"]),
-    ("airline", lines("Month,#Passengers", "{t:%Y-%m},{i}", freq="MS"), {"ds": "Month", "y": "#Passengers"}, "MS", 0.0, []),
-    ("months", lines("period,value", "{t:%b-%y},{i}", freq="MS"), {"ds": "period", "y": "value"}, "MS", 0.0, ["month's name"]),
-    ("month first", lines("period,value", "{t:%m/%Y},{i}", freq="MS"), {"ds": "period", "y": "value"}, "MS", 0.0, ["06/2026"]),
-    ("years", lines("year,value", "{t:%Y},{i}", freq="YS"), {"ds": "year", "y": "value"}, "YS-JAN", 0.0, ["years"]),
-    ("steps", lines("id,step,value", "007,{i},{i}"), {"unique_id": "id", "ds": "step", "y": "value"}, 1, 0.0, ["integer-time"]),
-    ("slashes", lines("date,value", "{t:%Y/%m/%d},{i}"), {"ds": "date", "y": "value"}, "D", 0.0, ["year first"]),
-    ("am and pm", lines("time,value", "{t:%m/%d/%Y %I:%M %p},{i}", freq="h", periods=400), {"ds": "time", "y": "value"}, "h", 0.0, ["month-first"]),
+    (
+        "american",
+        lines("date,close", "{t:%m/%d/%Y},{i}.5"),
+        {"ds": "date", "y": "close"},
+        "D",
+        0.5,
+        ["month-first"],
+    ),
+    (
+        "british",
+        lines("date,close", "{t:%d/%m/%y},{i}.5"),
+        {"ds": "date", "y": "close"},
+        "D",
+        0.5,
+        ["day-first"],
+    ),
+    (
+        "tabs",
+        lines("item_id\ttimestamp\ttarget", "x\t{t:%Y-%m-%d %H:%M}\t{i}", freq="15min"),
+        {"unique_id": "item_id", "ds": "timestamp", "y": "target"},
+        "15min",
+        0.0,
+        ["tab", "15-minute"],
+    ),
+    (
+        "bars",
+        lines("sku|day|units", "x|{t:%Y%m%d}|{i}"),
+        {"unique_id": "sku", "ds": "day", "y": "units"},
+        "D",
+        0.0,
+        ["bar"],
+    ),
+    (
+        "airline",
+        lines("Month,#Passengers", "{t:%Y-%m},{i}", freq="MS"),
+        {"ds": "Month", "y": "#Passengers"},
+        "MS",
+        0.0,
+        [],
+    ),
+    (
+        "months",
+        lines("period,value", "{t:%b-%y},{i}", freq="MS"),
+        {"ds": "period", "y": "value"},
+        "MS",
+        0.0,
+        ["month's name"],
+    ),
+    (
+        "month first",
+        lines("period,value", "{t:%m/%Y},{i}", freq="MS"),
+        {"ds": "period", "y": "value"},
+        "MS",
+        0.0,
+        ["06/2026"],
+    ),
+    (
+        "years",
+        lines("year,value", "{t:%Y},{i}", freq="YS"),
+        {"ds": "year", "y": "value"},
+        "YS-JAN",
+        0.0,
+        ["years"],
+    ),
+    (
+        "steps",
+        lines("id,step,value", "007,{i},{i}"),
+        {"unique_id": "id", "ds": "step", "y": "value"},
+        1,
+        0.0,
+        ["integer-time"],
+    ),
+    (
+        "slashes",
+        lines("date,value", "{t:%Y/%m/%d},{i}"),
+        {"ds": "date", "y": "value"},
+        "D",
+        0.0,
+        ["year first"],
+    ),
+    (
+        "am and pm",
+        lines("time,value", "{t:%m/%d/%Y %I:%M %p},{i}", freq="h", periods=400),
+        {"ds": "time", "y": "value"},
+        "h",
+        0.0,
+        ["month-first"],
+    ),
     ("thousands", lines("ds,y", '{t:%Y-%m-%d},"1,{i:03d}.5"'), {"ds": "ds", "y": "y"}, "D", 1000.5, []),
     ("missing", lines("ds,y", "{t:%Y-%m-%d},NA") + "2024-02-10,4\n", {"ds": "ds", "y": "y"}, "D", np.nan, []),
     ("byte order mark", "\ufeff" + LONG, {"unique_id": "unique_id", "ds": "ds", "y": "y"}, "D", 0.5, []),
-    ("zone", lines("ds,y", "{t:%Y-%m-%dT%H:%M:%S}+02:00,{i}", freq="h"), {"ds": "ds", "y": "y"}, "h", 0.0, ["+02:00"]),
-]  # fmt: skip
+    (
+        "zone",
+        lines("ds,y", "{t:%Y-%m-%dT%H:%M:%S}+02:00,{i}", freq="h"),
+        {"ds": "ds", "y": "y"},
+        "h",
+        0.0,
+        ["+02:00"],
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +157,8 @@ def test_files_are_read_as_people_write_them(
     assert (found.columns, found.freq, found.wide) == (columns, freq, False)
     for word in words:
         assert word in "; ".join(found.decisions)
-    panel = fc.read_csv(path, freq=found.freq, **found.columns)
+    options: dict[str, Any] = {**found.columns, "freq": found.freq}
+    panel = fc.read_csv(path, **options)
     assert panel.freq.alias == freq
     np.testing.assert_array_equal(panel.y(0)[0], first)
     assert panel.lengths[0] >= 40
@@ -210,9 +294,14 @@ def test_a_written_panel_is_read_back(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "freq", "wide"),
-    [("gafa_stock_close", "trading", False), ("etth1_wide", "h", True), ("m4_hourly_train", 1, False),
-     ("co2_weekly", "W-SAT", False), ("sp500_index_ohlcv_2000_2020", "trading", False)],
-)  # fmt: skip
+    [
+        ("gafa_stock_close", "trading", False),
+        ("etth1_wide", "h", True),
+        ("m4_hourly_train", 1, False),
+        ("co2_weekly", "W-SAT", False),
+        ("sp500_index_ohlcv_2000_2020", "trading", False),
+    ],
+)
 def test_real_files_are_recognised(name: str, freq: Any, wide: bool) -> None:
     found = sniff(shared_data(f"{name}.parquet"))
     assert (found.format, found.freq, found.wide) == ("parquet", freq, wide)
