@@ -164,6 +164,11 @@ class Recipe(Section):
     def _fields_of_a_spec(cls, values: dict[str, Any]) -> dict[str, Any]:
         known = [field.name for field in fields(ModelSpec) if field.name not in _SET_ELSEWHERE]
         for key in values:
+            if key in _SET_ELSEWHERE:
+                place = "candidates" if key == "backbone" else key
+                raise ValueError(
+                    f"{key!r} is set above the tables of the recipe, as {place!r}; move it there"
+                )
             if key not in known:
                 raise ValueError(f"unknown key {key!r}{_nearest(key, known)}; remove or correct it")
         return values

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
 from pipelines import cards, registry, sources, tracking
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from forecast.models.spec import ModelSpec
     from forecast.series.panel import Panel
     from forecast.training.config import TrainConfig
-    from forecast.training.fit import EpochEvent
+    from forecast.training.events import EpochEvent
     from pipelines.gate import Decision, Incumbent
 
 Say = Callable[[str], None]
 
-PROGRESS_SECONDS = 5.0
+PROGRESS_SECONDS = 10.0
 """Between two lines about the same training."""
 
-CURVES = ("step", "train_loss", "validation_loss", "learning_rate")
+CURVES = ("train_loss", "validation_loss", "learning_rate")
 """What is logged of every epoch, over the optimiser's steps."""
 
 IDENTITY = "forecast.identity"
@@ -112,6 +113,7 @@ def _earlier(job: Job) -> Outcome | None:
 def _train(job: Job, *, dry_run: bool) -> Outcome:
     """Everything that an unseen combination of recipe and data needs."""
     from forecast.evaluation.blocks import Blocks
+    from forecast.series.report import name_series
     from pipelines import gate
 
     recipe = job.recipe
@@ -119,6 +121,8 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
     blocks = Blocks.cut(
         job.panel, horizon=recipe.horizon, num_windows=backtest.num_windows, stride=recipe.stride
     )
+    if blocks.skipped:
+        job.say(f"  {len(blocks.skipped)} series are too short to be judged: {name_series(blocks.skipped)}")
     experiment = tracking.experiment(recipe.name)
     tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, "forecast.package_version": __version__}
     with tracking.run(experiment, name=_run_name(), tags=tags) as parent:
@@ -158,7 +162,8 @@ def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks"
     progress = Progress(say=job.say, name=spec.backbone)
     tags = {"forecast.candidate": spec.backbone, "forecast.role": role or _role(spec)}
     with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
-        evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
+        with progress:
+            evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
         _log_candidate(run, job, evaluated, progress)
     metric = job.recipe.gate.metric
     value = evaluated.metrics[metric]
@@ -213,25 +218,48 @@ def _publish(job: Job, parent: tracking.OpenRun, trial: Trial, decision: "Decisi
 
 
 class Progress:
-    """Collects the epochs of a training for the log and says one line every few seconds."""
+    """Keeps the epochs of a candidate for the log, and says how far it is every few seconds."""
 
     def __init__(self, *, say: Say, name: str) -> None:
         self._say, self._name = say, name
-        self._started = self._spoke = time.monotonic()
+        self._begun = time.monotonic()
+        self._ended = threading.Event()
         self.epochs: list[EpochEvent] = []
 
     def __call__(self, event: "EpochEvent") -> None:
         self.epochs.append(event)
-        if time.monotonic() - self._spoke >= PROGRESS_SECONDS:
-            self._spoke = time.monotonic()
-            self._say(
-                f"{self._name}: step {event.step}, validation loss {event.validation_loss:.4g}, {self.took}"
-            )
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._report, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
 
     @property
     def took(self) -> str:
         """The time since the start, in words."""
-        return f"{time.monotonic() - self._started:.1f} s"
+        return f"{time.monotonic() - self._begun:.1f} s"
+
+    def curves(self) -> Iterator[dict[str, float | None]]:
+        """One point per epoch; networks beyond the first, averaged with it, have curves of their own."""
+        for event in self.epochs:
+            suffix = f"/network_{event.member + 1}" if event.member else ""
+            yield {"step": event.step, **{f"{name}{suffix}": getattr(event, name) for name in CURVES}}
+
+    def _report(self) -> None:
+        told = 0
+        while not self._ended.wait(PROGRESS_SECONDS):
+            news, told = len(self.epochs) > told, len(self.epochs)
+            self._say(
+                f"{self._name}: {self._state(self.epochs[-1]) if news else 'fitted and judged'}, {self.took}"
+            )
+
+    def _state(self, event: "EpochEvent") -> str:
+        number = f"network {event.member + 1}, " if event.member else ""
+        if event.validation_loss is None:
+            return f"{number}step {event.step}, loss {event.train_loss:.4g}"
+        return f"{number}step {event.step}, validation loss {event.validation_loss:.4g}"
 
 
 def _describe_data(job: Job) -> None:
@@ -274,7 +302,7 @@ def _log_candidate(run: tracking.OpenRun, job: Job, evaluated: "Evaluated", prog
     """Resolved spec, learning curves, final metrics, error by step, and the backtest's tables."""
     run.params({**evaluated.spec.to_dict(), "training": _config(job.recipe).to_dict()})
     run.json(dict(evaluated.reasons), "reasons.json")
-    run.curve({name: getattr(event, name) for name in CURVES} for event in progress.epochs)
+    run.curve(progress.curves())
     run.metrics(evaluated.metrics)
     run.metrics({"seconds": evaluated.seconds, "num_steps": evaluated.num_steps})
     for metric, values in evaluated.by_step.items():

@@ -87,4 +87,5 @@ def _built_in(recipe: Recipe) -> "Panel":
 def _options(data: DataSection) -> dict[str, Any]:
     """What every reader takes, in its words."""
     left_out = {*_PLACES, *_CSV_ONLY, "columns"}
-    return {**data.model_dump(exclude=left_out, exclude_none=True), **data.columns}
+    columns = {str(ours): theirs for ours, theirs in data.columns.items()}
+    return {**data.model_dump(exclude=left_out, exclude_none=True), **columns}

@@ -38,6 +38,7 @@ def evaluated(name: str, loss: float, *, select: float | None = None) -> Evaluat
     return Evaluated(
         name=name,
         spec=spec,
+        refit_spec=spec,
         reasons={},
         calibration=Calibration.none(2, spec.quantile_levels),
         select_metrics={"wql": loss if select is None else select},

@@ -60,6 +60,7 @@ def test_what_is_left_out_has_a_default() -> None:
         ),
         (MINIMAL + "candidates = ['lsmt']", r"there is no 'lsmt' \(did you mean 'lstm'\?\)"),
         (MINIMAL + "[model]\nhiden_size = 8", r"unknown key 'hiden_size' \(did you mean 'hidden_size'\?\)"),
+        (MINIMAL + "[model]\ncontext_length = 8", "'context_length' is set above the tables"),
         (MINIMAL + "[model]\ndropout = 2.0", r"\[model\] dropout is a share"),
         (MINIMAL + "candidates = []", "name at least one candidate"),
         (MINIMAL + "candidates = ['gru', 'gru']", "each candidate is named once"),

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from forecast.errors import DataError
+from forecast.models.artifact import load
+from forecast.series.read import from_frame
 from pipelines import recipe as recipes
 from pipelines import registry, tracking
 from pipelines.retrain import Outcome, retrain
@@ -47,6 +49,7 @@ def test_the_first_retrain_makes_a_champion(trained: Trained) -> None:
 def test_a_retrain_is_one_parent_run_with_a_child_per_candidate(trained: Trained) -> None:
     parent = tracking.client().get_run(trained.outcome["run_id"])
     assert parent.info.status == "FINISHED"
+    assert parent.inputs is not None
     assert parent.inputs.dataset_inputs[0].dataset.digest == trained.outcome["data_fingerprint"][:36]
     assert parent.data.tags["forecast.verdict"] == "promoted"
     children = tracking.children(parent)
@@ -76,7 +79,7 @@ def test_a_version_says_in_tags_and_words_what_it_is(trained: Trained) -> None:
     assert version.tags["forecast.trained_until"] == "2026-04-30T00:00:00"
     assert version.tags["forecast.parent_run"] == trained.outcome["run_id"]
     assert version.tags["forecast.champion_before"] == "none"
-    card = tracking.client().get_model_version("shop", "1").description
+    card = str(tracking.client().get_model_version("shop", "1").description)
     assert "**seasonal_naive** for `shop`: 7 steps ahead (D)" in card
 
 
@@ -164,13 +167,57 @@ def test_the_registered_model_the_library_and_the_command_give_the_same_numbers(
     assert ended.code == 0, ended.err
     printed = pd.read_csv(io.StringIO(ended.out), parse_dates=["ds"])
     forecaster = registry.load(registry.find("shop"))
-    from forecast.series.read import from_frame
-
     own = forecaster.predict(from_frame(history, freq="D")).to_frame(levels=[80, 95])
     assert list(served.columns) == list(own.columns) == list(printed.columns)
     for column in ("median", "lo-80", "hi-80", "lo-95", "hi-95"):
         np.testing.assert_allclose(served[column], own[column], rtol=1e-4)
         np.testing.assert_allclose(printed[column], own[column], rtol=1e-4)
+
+
+NETWORK = """
+[gate]
+must_beat = []
+[training]
+max_steps = 4
+[model]
+hidden_size = 8
+num_layers = 1
+members = 1
+"""
+
+
+def test_a_network_is_registered_with_its_curves_and_answers_the_same_everywhere(
+    tracked: Path, tmp_path: Path, forecast: Command
+) -> None:
+    import mlflow
+    import pandas as pd
+
+    text = (
+        RECIPE.replace("seasonal_naive", "gru").replace("horizon", "context_length = 14\nhorizon") + NETWORK
+    )
+    path = write_recipe(tmp_path / "data", text=text)
+    ended = forecast("retrain", path, "--json")
+    assert ended.code == 0, ended.err
+    outcome = json.loads(ended.out)
+    assert (outcome["verdict"], outcome["candidates"][0]["name"]) == ("promoted", "gru")
+    version = registry.find("shop")
+    run_of_it = tracking.client().get_run(version.run_id)
+    assert run_of_it.data.params["hidden_size"] == "8"
+    assert run_of_it.data.params["training.max_steps"] == "4"
+    assert "train_loss" in run_of_it.data.metrics
+    assert "gru" in ended.err
+
+    history = sales().rename(columns={"shop": "unique_id", "day": "ds", "units": "y"})
+    with tracking.addressed():
+        served = mlflow.pyfunc.load_model("models:/shop@champion").predict(history)
+    history.to_parquet(tmp_path / "history.parquet")
+    printed = forecast("predict", "--model", "shop", "--data", tmp_path / "history.parquet").out
+    command = pd.read_csv(io.StringIO(printed), parse_dates=["ds"])
+    with registry.downloaded(version) as folder:
+        own = load(folder, runtime="torch").predict(from_frame(history, freq="D")).to_frame(levels=[80, 95])
+    for column in ("median", "lo-80", "hi-80", "lo-95", "hi-95"):
+        np.testing.assert_allclose(served[column], own[column], rtol=1e-4)
+        np.testing.assert_allclose(command[column], own[column], rtol=1e-4)
 
 
 def test_no_training_value_and_no_pickle_is_registered(trained: Trained) -> None:

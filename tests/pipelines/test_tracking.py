@@ -53,6 +53,7 @@ def test_a_child_run_holds_params_metrics_curves_and_tables(experiment: str) -> 
     history = tracking.client().get_metric_history(child.run_id, "mae_by_step")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert [file.path for file in tracking.client().list_artifacts(child.run_id)] == ["by_series.parquet"]
+    assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.digest == "f" * 36
     assert run.info.status == "FINISHED"
     newest = tracking.newest_run("shop", tags={"mlflow.source.name": "forecast"})
