@@ -24,7 +24,7 @@ class Settings:
     models: tuple[str, ...] = _setting((), "FORECAST_MODELS", "names to serve, comma separated; empty: all")
     poll_seconds: float = _setting(2.0, "FORECAST_POLL_SECONDS", "how often the registry is asked for news")
     lookup_seconds: float = _setting(
-        10.0, "FORECAST_LOOKUP_SECONDS", "how long a request waits for a version that is not cached yet"
+        15.0, "FORECAST_LOOKUP_SECONDS", "how long a request waits for a version that is not cached yet"
     )
     max_body: int = _setting(
         64 * 2**20, "FORECAST_MAX_BODY", "largest request body, in bytes or with a unit: 64MiB"

@@ -27,19 +27,25 @@ def command() -> list[str]:
     return [str(Path(sys.executable).with_name("forecast"))]
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need long to import MLflow."""
+    monkeypatch.setenv("FORECAST_LOOKUP_SECONDS", "90")
+
+
 class Service:
     """A running `forecast serve`."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
-        self.client = httpx.Client(base_url=url, timeout=30)
+        self.client = httpx.Client(base_url=url, timeout=100)
 
     def children(self) -> list[psutil.Process]:
         """The processes it started."""
         found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
         return found
 
-    def until(self, what: Any, *, seconds: float = 30) -> Any:
+    def until(self, what: Any, *, seconds: float = 100) -> Any:
         """The first true answer of `what()`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
