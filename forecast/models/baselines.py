@@ -14,8 +14,8 @@ from forecast.models.calibration import MIN_STEPS, Calibration
 from forecast.models.forecaster import Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
 from forecast.models.spec import ModelSpec
+from forecast.series.batch import ContextBatch, last_observed, saturated
 from forecast.series.panel import Panel
-from forecast.windows.batch import ContextBatch, last_observed, saturated
 
 
 def naive(context: NDArray[np.float64], horizon: int, season_length: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, LevelError
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 FEW_WINDOWS = 100
 """Below this many calibration windows the table is smoothed and its tails are parametric."""

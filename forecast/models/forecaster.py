@@ -29,10 +29,10 @@ from forecast.models.calibration import (
 )
 from forecast.models.identity import Identity
 from forecast.models.spec import ModelSpec
+from forecast.series.batch import ContextBatch, saturated
 from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
-from forecast.windows.batch import ContextBatch, saturated
 
 FORMAT_VERSION = 1
 """Of the artifact folder; raised when an older reader could no longer understand it."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, CovariateError
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 MAX_ROWS = 256
 """Windows in one pass: larger ones are no faster and take memory."""

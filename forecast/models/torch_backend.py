@@ -13,7 +13,7 @@ from torch import Tensor
 from forecast.errors import ArtifactError, CovariateError
 from forecast.models.network import Covariates, ForecastNetwork
 from forecast.models.spec import ModelSpec
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 MAX_ROWS = 1024
 """Windows in one pass."""

@@ -56,7 +56,7 @@ def panel_from_arrays(
         plan, zone = _by_stamps(names, sizes, ds, freq, timezone)
         trading = plan.stamps
     else:
-        plan, zone = _by_starts(names, sizes, starts or (), freq, timezone)
+        plan, zone = _by_starts(names, sizes, () if starts is None else starts, freq, timezone)
         trading = _weekdays(plan, closed, zone) if freq.kind == "trading" else None
     return panel_of(
         replace(plan, stamps=trading),

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import CovariateError
+from forecast.series.batch import saturated
 from forecast.series.encoding import encode, flat_indices
-from forecast.windows.batch import saturated
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

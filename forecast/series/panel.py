@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecast.errors import CovariateError, DataError, EmptyDataError
+from forecast.series.batch import ContextBatch, last_observed, saturated
 from forecast.series.calendar import (
     Frequency,
     Stamps,
@@ -26,7 +27,6 @@ from forecast.series.calendar import (
 from forecast.series.covariates import CovariateRows, StaticCovariates
 from forecast.series.encoding import Encoded, flat_indices
 from forecast.series.report import MAX_LISTED, Finding, Report, name_series
-from forecast.windows.batch import ContextBatch, last_observed, saturated
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,7 +33,7 @@ SERVING_PATH = [
     "forecast.series.read",
     "forecast.series.forecast",
     "forecast.series.datasets",
-    "forecast.windows.batch",
+    "forecast.series.batch",
     "forecast.models.spec",
     "forecast.models.forecaster",
     "forecast.models.artifact",

@@ -5,7 +5,7 @@ import pytest
 
 from forecast.errors import SpecError
 from forecast.models.baselines import BaselineBackend, drift, naive, seasonal_naive
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 NAN = np.nan
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from forecast.errors import ArtifactError, LevelError
 from forecast.models.calibration import Calibration, context_scale, ordered
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 

@@ -14,8 +14,8 @@ from forecast.models.baselines import baseline_forecaster
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Forecaster, ForecasterInfo, default_min_context
 from forecast.models.spec import ModelSpec
+from forecast.series.batch import ContextBatch
 from forecast.series.panel import Panel
-from forecast.windows.batch import ContextBatch
 
 H = 4
 

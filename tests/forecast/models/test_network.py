@@ -14,7 +14,7 @@ from forecast.models.onnx_export import export
 from forecast.models.onnx_runtime import OnnxBackend
 from forecast.models.spec import SCALINGS, TRANSFORMS, ModelSpec
 from forecast.models.torch_backend import TorchBackend
-from forecast.windows.batch import ContextBatch
+from forecast.series.batch import ContextBatch
 
 
 def small(backbone: str = "gru", **changes: object) -> ModelSpec:

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 import forecast as fc
 from forecast.errors import CovariateError, DataError, EmptyDataError
 from forecast.series import datasets, synthetic
+from forecast.series.batch import ContextBatch
 from forecast.series.panel import Panel
-from forecast.windows.batch import ContextBatch
 
 
 def air() -> Panel:
