@@ -1,7 +1,8 @@
 """Does loading a panel stay linear and lean? One JSON line per case: `case, ours, peer, ratio`.
 
 Loading Parquet is compared with reading the same file into a pandas frame (what most libraries do at
-least), memory with the float64 array of the values, growth with the time per series of the smallest panel.
+least), memory with the float64 array of the values, growth with the processor time per
+series of a panel of ten thousand.
 
     python benchmarks/panel_scale.py [--largest 1000000] [--steps 200]
 """
@@ -42,12 +43,13 @@ def main() -> None:
             path = write(Path(folder) / "panel.parquet", num_series, options.steps)
             ours, pandas = child(path, "ours"), child(path, "pandas")
             report(f"load_seconds_{num_series}", ours["seconds"], pandas["seconds"])
+            report(f"load_cpu_seconds_{num_series}", ours["cpu_seconds"], pandas["cpu_seconds"])
             raw_mb = num_series * options.steps * 8 / 1e6
             report(f"peak_memory_mb_{num_series}", ours["peak_mb"], raw_mb)
             report(f"panel_memory_mb_{num_series}", ours["panel_mb"], raw_mb)
-            each = ours["seconds"] / num_series * 1e6
-            smallest = each if smallest is None else smallest
-            report(f"load_microseconds_per_series_{num_series}", each, smallest)
+            each = ours["cpu_seconds"] / num_series * 1e6
+            smallest = each if smallest is None and num_series >= 10_000 else smallest
+            report(f"load_cpu_microseconds_per_series_{num_series}", each, smallest or each)
             report(f"until_milliseconds_{num_series}", ours["until_ms"], ours["seconds"] * 1e3)
             report(f"fingerprint_seconds_{num_series}", ours["fingerprint_seconds"], ours["seconds"])
 
@@ -91,9 +93,10 @@ def load(path: str, how: str) -> dict[str, float]:
     warm = pd.DataFrame({"ds": pd.date_range("2024", periods=30, freq="h"), "y": np.arange(30.0)})
     fc.from_frame(warm, freq="h").until("2024-01-02").fingerprint()  # imports and first calls are not loading
     before = peak_mb()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     loaded: Any = fc.read_parquet(path, freq="h") if how == "ours" else pd.read_parquet(path)
     figures = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb() - before}
+    figures["cpu_seconds"] = time.process_time() - cpu
     if how == "ours":
         arrays = [value for value in vars(loaded).values() if isinstance(value, np.ndarray)]
         figures["panel_mb"] = sum(array.nbytes for array in arrays) / 1e6

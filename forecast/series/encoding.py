@@ -47,8 +47,9 @@ def encode(y: NDArray[np.float64], begins: NDArray[np.int64], lengths: NDArray[n
     for low in range(0, len(y), _BLOCK):
         block = slice(low, min(low + _BLOCK, len(y)))
         owner = owners(begins, lengths, block.start, block.stop)
-        values[block] = (y[block] - offsets[owner]) / scales[owner]
-    values[np.isnan(values)] = np.nan  # one bit pattern for missing
+        part = (y[block] - offsets[owner]) / scales[owner]
+        part[np.isnan(part)] = np.nan  # one bit pattern for missing
+        values[block] = part
     return Encoded(values=values, offsets=offsets, scales=scales, first_observed=first)
 
 

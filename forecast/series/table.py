@@ -115,7 +115,7 @@ class ParquetTable(ArrowTable):
 
     def __init__(self, path: Path) -> None:
         try:
-            self.data = pq.ParquetFile(path) if path.is_file() else None
+            self.data = pq.ParquetFile(path, pre_buffer=False) if path.is_file() else None
             whole = None if self.data else pq.read_table(path)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise DataError(
@@ -164,7 +164,7 @@ class ParquetTable(ArrowTable):
     def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.data is None:
             return super().codes(name)
-        file = pq.ParquetFile(self.path, read_dictionary=[name])
+        file = pq.ParquetFile(self.path, read_dictionary=[name], pre_buffer=False)
         coded = as_codes(file.read(columns=[name], use_threads=False).column(0), name)
         pa.default_memory_pool().release_unused()
         return coded
