@@ -251,9 +251,8 @@ class Progress:
         told = 0
         while not self._ended.wait(PROGRESS_SECONDS):
             news, told = len(self.epochs) > told, len(self.epochs)
-            self._say(
-                f"{self._name}: {self._state(self.epochs[-1]) if news else 'fitted and judged'}, {self.took}"
-            )
+            state = self._state(self.epochs[-1]) if news else "fitted again at later cutoffs"
+            self._say(f"{self._name}: {state}, {self.took}")
 
     def _state(self, event: "EpochEvent") -> str:
         number = f"network {event.member + 1}, " if event.member else ""

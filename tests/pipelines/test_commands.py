@@ -1,6 +1,7 @@
 """The commands as a user types them: what they print, and how bad input ends."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecast import home
-from pipelines import registry
+from pipelines import registry, tracking
 from pipelines.lock import recipe_lock
 from tests.pipelines.conftest import Command, Trained, sales, write_recipe
 
@@ -189,3 +190,21 @@ def test_a_server_that_is_down_ends_in_1(
     assert ended.code == 1
     assert "error: the MLflow server at http://anna:***@127.0.0.1:9 cannot be reached" in ended.err
     assert "secret" not in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_retrain_without_a_trace_and_closes_its_run(
+    tracked: Path, number: signal.Signals, code: int
+) -> None:
+    command = [Path(sys.executable).with_name("forecast"), "retrain", "air_passengers", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stderr is not None
+        assert any("lstm: " in line for line in process.stderr)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "")
+    runs = tracking.client().search_runs([tracking.experiment("air_passengers")])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
+    assert registry.names() == []
