@@ -197,7 +197,7 @@ def test_a_server_that_is_down_ends_in_1(
 def test_a_signal_ends_a_retrain_without_a_trace_and_closes_its_run(
     tracked: Path, number: signal.Signals, code: int
 ) -> None:
-    command = [Path(sys.executable).with_name("forecast"), "retrain", "air_passengers", "--json"]
+    command = [str(Path(sys.executable).with_name("forecast")), "retrain", "air_passengers", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         assert process.stderr is not None
