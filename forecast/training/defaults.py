@@ -24,6 +24,9 @@ FEW_WINDOWS = 500
 LONGEST_CONTEXT = 1024
 """Steps; a season that is longer is seen twice where the series allow it."""
 
+SMALL = 10_000
+"""Observed values below which a linear map helps, tokens are few and more is dropped."""
+
 RECURRENT = ("gru", "lstm", "elman")
 
 
@@ -63,12 +66,10 @@ def resolve(spec: ModelSpec, panel: Panel) -> tuple[ModelSpec, dict[str, str]]:
     """The spec with every open field filled in, and the reason for each by its name."""
     facts = look(spec, panel)
     choices = Choices(spec)
+    _covariates(choices, panel)
     _windows(choices, facts)
-    if spec.is_baseline:
-        return choices.spec, choices.reasons
     _shape(choices, facts)
     _reading(choices, facts)
-    _covariates(choices, panel)
     _check(choices.spec)
     return choices.spec, choices.reasons
 
@@ -121,6 +122,8 @@ def _windows(choices: Choices, facts: Facts) -> None:
         min(max(3, season), choices["context_length"], max(length // 2, 1)),
         "the larger of 3 and one season, at most the context and half a typical series",
     )
+    if choices["past"]:
+        choices.choose("max_horizon", facts.horizon, "the future of past covariates is unknown")
     choices.choose("max_horizon", 4 * facts.horizon, "four times the horizon")
     choices.choose("members", 1, "one network")
 
@@ -128,21 +131,21 @@ def _windows(choices: Choices, facts: Facts) -> None:
 def _context_length(facts: Facts) -> tuple[int, str]:
     season, length, horizon = facts.season_length, facts.typical_length, facts.horizon
     wanted = max(3 * horizon, 30 * season, 48)
-    room = max(length // 4, 2 * season + 1 if length > 5 * season else season, 3)
+    room = max(3 * length // 8, season, 3)
     steps = min(wanted, room, LONGEST_CONTEXT)
     if season > 1 and steps >= season:
         steps -= steps % season
     return min(steps, max(length - 1, 1)), (
-        f"whole seasons of {season} within thirty seasons or three horizons ({wanted}), a quarter of a "
-        f"typical "
-        f"series of {length} and {LONGEST_CONTEXT} steps"
+        f"whole seasons of {season}, within thirty seasons or three horizons ({wanted}), three eighths of a "
+        f"typical series of {length}, and {LONGEST_CONTEXT} steps"
     )
 
 
 def _shape(choices: Choices, facts: Facts) -> None:
     """Size and parts of the network."""
     backbone = choices["backbone"]
-    patch = _patch_length(choices["context_length"], facts, tokens=15 if backbone in RECURRENT else 30)
+    tokens = 6 if facts.num_observed < SMALL else 15 if backbone in RECURRENT else 30
+    patch = _patch_length(choices["context_length"], facts, tokens=tokens)
     choices.choose(
         "patch_length",
         patch,
@@ -155,7 +158,7 @@ def _shape(choices: Choices, facts: Facts) -> None:
     choices.choose("hidden_size", hidden, f"parameters bounded by {facts.num_observed:,} observed values")
     choices.choose("num_layers", 1 if backbone in RECURRENT else 2, "shallow and wide learns as well, faster")
     choices.choose(
-        "dropout", 0.2 if facts.num_observed < 10_000 else 0.1, "more where there is less to learn from"
+        "dropout", 0.2 if facts.num_observed < SMALL else 0.1, "more where there is less to learn from"
     )
     if backbone == "transformer":
         choices.choose("num_heads", heads, "four views of the context")
@@ -166,12 +169,12 @@ def _shape(choices: Choices, facts: Facts) -> None:
         choices.choose("kernel_size", 3, "the smallest with a neighbour on either side of a gap")
     choices.choose("decoder", "parallel", "position-coded future patches, each from the newest state")
     choices.choose("pooling", "last", "the newest state has seen everything")
-    choices.choose("linear", facts.num_observed < 10_000, "a linear map carries what little data can teach")
+    choices.choose("linear", facts.num_observed < SMALL, "a linear map carries what little data can teach")
 
 
 def _patch_length(context_length: int, facts: Facts, *, tokens: int) -> int:
     season, horizon = facts.season_length, facts.horizon
-    if context_length < 32:
+    if context_length < 12:
         return 1
     divisors = [n for n in range(1, season + 1) if season % n == 0]
     multiples = [season * n for n in range(2, 9)] if season > 1 else list(range(2, 65))
@@ -224,7 +227,7 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
     batch_size = config.batch_size or (
         64 if num_windows < 10_000 else 256 if num_windows < 1_000_000 else 512
     )
-    steps = 300 if few else 600 if num_windows < 10_000 else 1000 if num_windows < 300_000 else 2000
+    steps = 200 if few else 600 if num_windows < 10_000 else 1000 if num_windows < 300_000 else 2000
     epoch_steps = -(-num_windows // batch_size)
     if config.max_epochs is not None:
         steps = config.max_epochs * epoch_steps
@@ -235,7 +238,7 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         num_steps=steps,
         schedule_steps=config.schedule_steps or steps,
         batch_size=batch_size,
-        learning_rate=config.learning_rate or (3e-3 if few else 2e-3),
+        learning_rate=config.learning_rate or (1e-3 if few else 2e-3),
         weight_decay=0.1 if config.weight_decay is None and few else config.weight_decay or 0.01,
         num_held_out=0 if few else min(max(spec.horizon, length // 10), length // 2),
         patience=config.patience,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, DataError, SpecError, ValueRangeError
-from forecast.models.baselines import baseline_backend
+from forecast.models.baselines import baseline_forecaster
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
@@ -55,11 +55,11 @@ def fit(
     Raises DataError where there is too little to learn from, ValueRangeError (naming the series) for values
     outside a transform's domain, TrainingError where the loss diverges.
     """
+    if spec.is_baseline:
+        return baseline_forecaster(panel, spec)
     config = config or TrainConfig()
     resolved, reasons = resolve(spec, panel)
     _check_domain(panel, resolved)
-    if resolved.is_baseline:
-        return _forecaster(panel, resolved, reasons, backend=None, num_steps=0)
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
     device = pick_device(config.device)
@@ -212,7 +212,7 @@ def _overall(values: torch.Tensor, observed: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _forecaster(
-    panel: Panel, spec: ModelSpec, reasons: dict[str, str], *, backend: Backend | None, num_steps: int
+    panel: Panel, spec: ModelSpec, reasons: dict[str, str], *, backend: Backend, num_steps: int
 ) -> Forecaster:
     covariates = {
         "past": list(spec.past or ()),
@@ -222,7 +222,7 @@ def _forecaster(
     info = ForecasterInfo.of(panel, spec, reasons=reasons, covariates=covariates, num_steps=num_steps)
     return Forecaster(
         info=info,
-        backend=baseline_backend(info) if backend is None else backend,
+        backend=backend,
         calibration=Calibration.none(spec.horizon, spec.quantile_levels),
         identity=Identity.of(panel),
     )
