@@ -81,7 +81,7 @@ def strongest(candidates: Sequence[Evaluated], recipe: Recipe) -> tuple[Evaluate
     numbers = f"{metric} {_score(best, metric):.4g} against {_score(rival, metric):.4g} of {rival.name}"
     if _score(best, metric) < _score(rival, metric):
         return best, f"{best.name} beats every baseline, {numbers}"
-    return rival, f"no network beats {rival.name} ({best.name}: {numbers})"
+    return rival, f"{rival.name} is not beaten by {best.name}, the best in selection ({numbers})"
 
 
 def _beaten(each: Evaluated, candidates: Sequence[Evaluated], recipe: Recipe) -> bool:

@@ -251,7 +251,8 @@ class Progress:
         told = 0
         while not self._ended.wait(PROGRESS_SECONDS):
             news, told = len(self.epochs) > told, len(self.epochs)
-            state = self._state(self.epochs[-1]) if news else "fitted again at later cutoffs"
+            idle = "fitted again at later cutoffs" if self.epochs else "begins"
+            state = self._state(self.epochs[-1]) if news else idle
             self._say(f"{self._name}: {state}, {self.took}")
 
     def _state(self, event: "EpochEvent") -> str:
