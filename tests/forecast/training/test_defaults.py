@@ -1,0 +1,124 @@
+"""The rule of defaults, on data of many shapes: what it decides, and that it says why."""
+
+import numpy as np
+import pytest
+
+import forecast as fc
+from forecast.errors import DataError, SpecError
+from forecast.models.catalog import BACKBONES
+from forecast.series.panel import Panel
+from forecast.training.config import TrainConfig
+from forecast.training.defaults import look, plan, resolve
+
+
+def panel(
+    length: int, *, freq: str | int = "MS", growth: float = 0.0, seed: int = 0, num_series: int = 1
+) -> Panel:
+    """A season around a level that grows by `growth` over the series."""
+    generator = np.random.default_rng(seed)
+    season = 12
+    steps = np.arange(length)
+    ys = [
+        (100 + 10 * np.sin(2 * np.pi * steps / season) + generator.normal(size=length))
+        * (1 + growth * steps / length)
+        for _ in range(num_series)
+    ]
+    start: object = 1 if isinstance(freq, int) else "2001-01-01"
+    names = [str(each) for each in range(num_series)]
+    return Panel.from_arrays(names, ys, freq=freq, starts=[start] * num_series, season_length=season)
+
+
+@pytest.mark.parametrize("length", [4, 13, 30, 144, 1_000, 20_000])
+@pytest.mark.parametrize("horizon", [1, 12, 96])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_field_is_decided_within_bounds_and_with_a_reason(
+    length: int, horizon: int, backbone: str
+) -> None:
+    spec, reasons = resolve(fc.ModelSpec(backbone=backbone, horizon=horizon), panel(length))
+    assert 1 <= spec.context_length < length or length == 1  # type: ignore[operator]
+    assert 1 <= spec.min_context <= spec.context_length  # type: ignore[operator]
+    assert 1 <= spec.patch_length <= spec.context_length  # type: ignore[operator]
+    assert 16 <= spec.hidden_size <= 256  # type: ignore[operator]
+    for field in (
+        "context_length",
+        "patch_length",
+        "hidden_size",
+        "dropout",
+        "decoder",
+        "scaling",
+        "transform",
+    ):
+        assert getattr(spec, field) is not None
+        assert reasons[field]
+
+
+def test_what_the_user_sets_stays_and_needs_no_reason() -> None:
+    asked = fc.ModelSpec(horizon=12, context_length=50, hidden_size=8, transform="asinh", scaling="last")
+    spec, reasons = resolve(asked, panel(144))
+    assert (spec.context_length, spec.hidden_size, spec.transform, spec.scaling) == (50, 8, "asinh", "last")
+    assert not {"context_length", "hidden_size", "transform", "scaling"} & set(reasons)
+
+
+def test_contexts_are_whole_seasons_and_patches_fit_into_them() -> None:
+    spec, _ = resolve(fc.ModelSpec(horizon=12), panel(144))
+    assert spec.context_length % 12 == 0  # type: ignore[operator]
+    assert 12 % spec.patch_length == 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("growth", "transform"), [(0.0, "none"), (0.5, "none"), (4.0, "log")])
+def test_seasons_that_grow_with_the_level_are_taken_in_logarithms(growth: float, transform: str) -> None:
+    assert resolve(fc.ModelSpec(horizon=12), panel(144, growth=growth))[0].transform == transform
+
+
+def test_zeros_are_never_taken_in_logarithms() -> None:
+    data = panel(144, growth=4.0)
+    values = data.y(0)
+    values[5] = 0.0
+    zero = Panel.from_arrays(["a"], [values], freq="MS", starts=["2001-01-01"])
+    assert resolve(fc.ModelSpec(horizon=12), zero)[0].transform == "none"
+
+
+def test_a_season_is_repeated_where_it_forecasts_better_than_the_last_value() -> None:
+    assert resolve(fc.ModelSpec(horizon=12), panel(144))[0].residual == "season"
+    walk = np.random.default_rng(0).normal(size=400).cumsum() + 100
+    data = Panel.from_arrays(["w"], [walk], freq="MS", starts=["2001-01-01"])
+    assert resolve(fc.ModelSpec(horizon=12), data)[0].residual == "last"
+
+
+def test_more_data_makes_a_larger_network() -> None:
+    sizes = [
+        resolve(fc.ModelSpec(horizon=12), panel(length))[0].hidden_size for length in (100, 10_000, 100_000)
+    ]
+    assert sizes == sorted(sizes)  # type: ignore[type-var]
+    assert sizes[0] < sizes[2]  # type: ignore[operator]
+
+
+def test_few_windows_are_all_learned_for_fixed_steps() -> None:
+    lengths = np.array([144])
+    few = plan(TrainConfig(), spec=fc.ModelSpec(horizon=12), num_windows=132, lengths=lengths)
+    many = plan(TrainConfig(), spec=fc.ModelSpec(horizon=12), num_windows=50_000, lengths=lengths * 100)
+    assert few.num_held_out == 0
+    assert many.num_held_out >= 12
+    assert few.num_steps < many.num_steps
+
+
+def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
+    spec, lengths = fc.ModelSpec(horizon=12), np.array([1000])
+    config = TrainConfig(max_epochs=2, batch_size=100)
+    assert plan(config, spec=spec, num_windows=950, lengths=lengths).num_steps == 20
+    config = TrainConfig(max_epochs=2, max_steps=7, batch_size=100)
+    assert plan(config, spec=spec, num_windows=950, lengths=lengths).num_steps == 7
+
+
+def test_a_season_longer_than_the_context_cannot_be_repeated() -> None:
+    with pytest.raises(SpecError, match="residual='season' needs a whole season"):
+        resolve(fc.ModelSpec(horizon=3, context_length=5, residual="season"), panel(144))
+
+
+def test_nothing_observed_is_an_error() -> None:
+    data = panel(20).head([3])
+    with pytest.raises(DataError, match="all values"):
+        look(
+            fc.ModelSpec(horizon=3), Panel.from_arrays(["a"], [[np.nan] * 3], freq="D", starts=["2001-01-01"])
+        )
+    assert look(fc.ModelSpec(horizon=3), data).num_series == 1
