@@ -1,6 +1,7 @@
 """The verb of the library: a panel and a spec in, a forecaster out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from json import dumps
@@ -32,6 +33,9 @@ from forecast.windows.spec import WindowSpec
 from forecast.windows.split import Split, split
 
 MAX_NAMED = 5
+
+WORK_WORTH_THREADS = 10_000_000
+"""Windows in a batch times parameters from which on a second CPU thread is worth its cost."""
 
 
 def fit(
@@ -67,7 +71,8 @@ def fit(
         torch.manual_seed(config.seed)
         network = ForecastNetwork(resolved)
         job = Job(panel, network, config, device=device, validation=validation, weights=weights)
-        steps = job.run(on_epoch, resume_from=None if resume_from is None else Path(resume_from))
+        with enough_threads(network, batch_size=job.plan.batch_size):
+            steps = job.run(on_epoch, resume_from=None if resume_from is None else Path(resume_from))
     return _forecaster(
         panel, resolved, reasons | job.reasons, backend=TorchBackend(network.cpu()), num_steps=steps
     )
@@ -82,6 +87,18 @@ def pick_device(name: str) -> torch.device:
             f"device={name!r} was asked for and torch finds no GPU here; use device='auto' or 'cpu'."
         )
     return torch.device(name)
+
+
+@contextmanager
+def enough_threads(network: ForecastNetwork, *, batch_size: int) -> Iterator[None]:
+    """One CPU thread for a small network: several would mostly wait for each other."""
+    before = torch.get_num_threads()
+    work = batch_size * sum(parameter.numel() for parameter in network.parameters())
+    torch.set_num_threads(1 if work < WORK_WORTH_THREADS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Job:
