@@ -16,11 +16,11 @@ import typer
 
 from forecast.errors import ForecastError
 from forecast.home import home, is_embedded, tracking_uri
+from pipelines.commands import METRICS
 
 RECIPE = "air_passengers"
 LEVELS = (80, 95)
 SERVICE_START_SECONDS = 60.0
-BASELINES = ("naive", "seasonal_naive", "drift")
 
 Json = Mapping[str, Any]
 
@@ -147,15 +147,16 @@ def _print_comparison(result: Json) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = ["mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95"]
     table = Table(title="All models on the same unseen months (best WQL first)", title_justify="left")
-    table.add_column("model")
-    for name in names:
-        table.add_column(name, justify="right")
+    table.add_column("model", no_wrap=True)
+    for title in METRICS.values():
+        table.add_column(title, justify="right")
     for candidate in sorted(result["candidates"], key=lambda candidate: candidate["metrics"]["wql"]):
-        name = candidate["name"] + (" (baseline)" if candidate["name"] in BASELINES else "")
-        table.add_row(name, *(_number(candidate["metrics"].get(metric)) for metric in names))
+        table.add_row(candidate["name"], *(_number(candidate["metrics"].get(metric)) for metric in METRICS))
     Console().print(table)
+    print(
+        "in 80 %, in 95 %: the share of months inside these intervals; the naive ones and drift are baselines"
+    )
 
 
 def _number(value: float | None) -> str:
@@ -192,9 +193,9 @@ def _print_plot(answer: Json) -> None:
     plotext.theme("clear")
     plotext.plot_size(100, 22)
     plotext.plot(range(len(history)), history, label="history", marker="braille")
-    plotext.plot(future, forecast["median"], label="median", marker="●")
-    for side in ("lo-80", "hi-80"):
-        plotext.scatter(future, forecast[side], label=side, marker="·" if side == "lo-80" else "˙")
+    plotext.scatter(future, forecast["median"], label="median", marker="●")
+    plotext.scatter(future, forecast["lo-80"], label="80 % interval", marker="▁")
+    plotext.scatter(future, forecast["hi-80"], marker="▔")
     plotext.xticks(range(0, len(history) + 12, 12), ["1957", "1958", "1959", "1960", "1961"])
     print(plotext.uncolorize(plotext.build()))
 
