@@ -105,7 +105,7 @@ def test_covariates_and_calendar_features_are_those_that_a_request_brings() -> N
     batch = Sampler(data, SPEC, device=CPU, calendar=True).windows(windows, numbers)
     assert requested.past is not None
     np.testing.assert_array_equal(batch.past, requested.past)
-    np.testing.assert_array_equal(batch.known, requested.known)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(batch.static_numeric, requested.static_numeric)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(batch.static_categorical, requested.static_categorical)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(batch.known, requested.known)
+    np.testing.assert_array_equal(batch.static_numeric, requested.static_numeric)
+    np.testing.assert_array_equal(batch.static_categorical, requested.static_categorical)
     np.testing.assert_allclose(batch.calendar, requested.calendar, atol=1e-6)  # type: ignore[arg-type]
