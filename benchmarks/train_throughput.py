@@ -83,7 +83,7 @@ def series(path: str | None) -> Any:
 
 
 def our_spec(case: str) -> Any:
-    """The network of a case, sized as the peer's: one step per token for RNNs, patches for the transformer."""
+    """The network of a case, sized as the peer's: steps as tokens for RNNs, patches for the transformer."""
     from forecast.models.spec import ModelSpec
 
     recurrent = case != "transformer"
