@@ -13,15 +13,19 @@ from forecast.evaluation.blocks import Blocks, spread_out
 from forecast.evaluation.conformal import fit_calibration
 from forecast.evaluation.metrics import METRICS, Coverage, coverage, score, score_by
 from forecast.evaluation.replay import Replay, join, replay, uncalibrated
-from forecast.models.baselines import BASELINES, baseline_forecaster
 from forecast.models.calibration import FEW_WINDOWS, Calibration, median_index, ordered
 from forecast.models.forecaster import Forecaster
 from forecast.models.spec import ModelSpec
+from forecast.models.statistical import PROCEDURES
 from forecast.series.panel import Panel
+from forecast.training.baselines import fit_baseline
 from forecast.training.config import TrainConfig
 
 MAX_REFITS = 4
 """Refits within the judge block of a short panel, unless a backtest asks for one per cutoff."""
+
+MAX_FITS = 200
+"""Windows in select and in calibrate for a procedure that is fitted to each."""
 
 CHOSEN_BY_VALUE = ("transform", "scaling", "residual")
 """Fields of a spec that the rule resolves by looking at values, not only at lengths."""
@@ -76,9 +80,11 @@ def evaluate(
     A long panel is fitted once, on the fit block, with early stopping on select. A short one is fitted again
     with the step count found, before calibrate and before up to `max_refits` groups of judge cutoffs (None:
     each).
-    Baselines go the same way in milliseconds.
+    Baselines go the same way in milliseconds; those that are fitted to each history (AutoETS, AutoTheta) are
+    selected and calibrated on at most about 200 windows.
     """
     begun = time.perf_counter()
+    blocks = _affordable(blocks, spec, num_series=len(panel))
     procedure = Procedure(spec=spec, panel=panel, blocks=blocks, config=config or TrainConfig())
     first = procedure.first(on_epoch)
     selected = replay(uncalibrated(first), panel, blocks.select, horizon=blocks.horizon, unseen=True)
@@ -112,6 +118,20 @@ def evaluate(
         skipped=judged.skipped,
         notes=("few_windows",) if 0 < calibration.num_windows < FEW_WINDOWS else (),
     )
+
+
+def _affordable(blocks: Blocks, spec: ModelSpec, *, num_series: int) -> Blocks:
+    """The blocks, with select and calibrate cutoffs thinned out where each window costs a fit."""
+    if spec.backbone not in PROCEDURES:
+        return blocks
+    most = max(1, MAX_FITS // num_series)
+    return replace(blocks, select=_thinned(blocks.select, most), calibrate=_thinned(blocks.calibrate, most))
+
+
+def _thinned(cutoffs: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """At most so many cutoffs, the first among them, spread evenly."""
+    places = np.unique(np.linspace(0, len(cutoffs) - 1, min(most, len(cutoffs))).round().astype(int))
+    return tuple(cutoffs[place] for place in places)
 
 
 def _judge(
@@ -210,9 +230,9 @@ def _fit(
     on_epoch: OnEpoch | None = None,
 ) -> Forecaster:
     """A fitted model without calibration: `num_steps` long or by schedule, `held_out` last steps unseen."""
-    if spec.backbone in BASELINES:
-        return baseline_forecaster(panel, spec)
-    from forecast.training.fit import fit
+    if spec.is_baseline:
+        return fit_baseline(panel, spec, held_out=held_out)
+    from forecast.training.fit import fit  # torch only where it is needed
 
     if num_steps is not None:
         config = replace(config, max_steps=max(num_steps, 1), max_epochs=None, max_seconds=None)

@@ -1,7 +1,7 @@
 """The artifact: a folder that holds a forecaster, as JSON and tensors, without code and without data.
 
 spec.json               what the model is and was trained on; the digests of the other files
-weights.safetensors     network.*, calibration.*, identity.*
+weights.safetensors     network.* (also a ridge's), calibration.*, identity.*
 model.onnx              the network's graph, where it could be exported
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, ForecastError, SpecError
-from forecast.models.baselines import BASELINES, baseline_backend
+from forecast.models.baselines import baseline_backend
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
@@ -136,8 +136,8 @@ def _verify(folder: Path, digests: dict[str, Any]) -> None:
 
 
 def _backend(info: ForecasterInfo, folder: Path, runtime: str) -> Backend:
-    if str(info.model["backbone"]) in BASELINES:
-        return baseline_backend(info)
+    if info.spec.is_baseline:
+        return _baseline(info, folder)
     has_graph = (folder / GRAPH).is_file()
     if runtime == "onnx" and not has_graph:
         raise ArtifactError(
@@ -150,6 +150,13 @@ def _backend(info: ForecasterInfo, folder: Path, runtime: str) -> Backend:
     from forecast.models.torch_backend import TorchBackend
 
     return TorchBackend.from_tensors(info.spec, _read_tensors(folder / WEIGHTS, ("network",))["network"])
+
+
+def _baseline(info: ForecasterInfo, folder: Path) -> Backend:
+    try:
+        return baseline_backend(info, _read_tensors(folder / WEIGHTS, ("network",))["network"])
+    except SpecError as error:
+        raise ArtifactError(f"{folder} cannot be loaded: {error}") from error
 
 
 def _is_installed(package: str) -> bool:

@@ -1,4 +1,4 @@
-"""Forecasts that need no training: last value, last season, straight line.
+"""Forecasts that need no training, last value, last season, straight line; and every baseline by name.
 
 B windows, L context_length, H horizon, Q quantile levels
 """
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from forecast.errors import SpecError
 from forecast.models.calibration import MIN_STEPS, Calibration
-from forecast.models.forecaster import Forecaster, ForecasterInfo
+from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
+from forecast.models.ridge import RidgeBackend
 from forecast.models.spec import ModelSpec
+from forecast.models.statistical import PROCEDURES, StatisticalBackend
 from forecast.series.batch import ContextBatch, last_observed, saturated
 from forecast.series.panel import Panel
 
@@ -87,19 +89,25 @@ class BaselineBackend:
         return False
 
 
-def default_context_length(*, season_length: int) -> int:
-    """Steps a baseline looks back: what the in-context scale looks back, so that both see the same."""
+def default_context_length(backbone: str = "naive", *, season_length: int) -> int:
+    """Steps a baseline looks back: what the in-context scale looks back, so that both see the same.
+
+    A procedure that is fitted to each history looks back ten seasons, at least 200 steps.
+    """
+    if backbone in PROCEDURES:
+        return max(10 * season_length, 200)
     return max(3 * season_length, MIN_STEPS)
 
 
 def baseline_forecaster(
     panel: Panel, spec: ModelSpec, *, reasons: dict[str, str] | None = None
 ) -> Forecaster:
-    """The forecaster of a baseline spec, as if trained on `panel`; not calibrated yet."""
+    """The forecaster of a baseline spec without weights, as if trained on `panel`; not calibrated yet."""
     season_length = spec.season_length or panel.season_length
     resolved = spec.with_(
         season_length=season_length,
-        context_length=spec.context_length or default_context_length(season_length=season_length),
+        context_length=spec.context_length
+        or default_context_length(spec.backbone, season_length=season_length),
     )
     info = ForecasterInfo.of(panel, resolved, reasons=reasons)
     return Forecaster(
@@ -110,11 +118,15 @@ def baseline_forecaster(
     )
 
 
-def baseline_backend(info: ForecasterInfo) -> BaselineBackend:
-    """The backend of a baseline, which needs no weights."""
-    return BaselineBackend(
-        str(info.model["backbone"]),
-        horizon=info.horizon,
-        season_length=info.season_length,
-        num_quantiles=len(info.quantile_levels),
-    )
+def baseline_backend(info: ForecasterInfo, tensors: dict[str, NDArray] | None = None) -> Backend:
+    """The backend of any baseline; only a ridge has weights, in `tensors`."""
+    name, num_quantiles = str(info.model["backbone"]), len(info.quantile_levels)
+    if name == "ridge":
+        return RidgeBackend.from_tensors(
+            tensors or {},
+            transform=str(info.model["transform"]),
+            season_length=info.season_length,
+            num_quantiles=num_quantiles,
+        )
+    kind = StatisticalBackend if name in PROCEDURES else BaselineBackend
+    return kind(name, horizon=info.horizon, season_length=info.season_length, num_quantiles=num_quantiles)

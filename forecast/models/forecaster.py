@@ -236,6 +236,7 @@ class Forecaster:
             timezone=panel.timezone,
             lower_bound=self.info.model.get("lower_bound"),
             upper_bound=self.info.model.get("upper_bound"),
+            integer=bool(self.info.model.get("integer")),
         )
 
     def predict_windows(self, contexts: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, DataError, SpecError, ValueRangeError
-from forecast.models.baselines import baseline_forecaster
 from forecast.models.calibration import Calibration
 from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
 from forecast.models.identity import Identity
@@ -21,6 +20,7 @@ from forecast.models.spec import ModelSpec
 from forecast.models.torch_backend import TorchBackend
 from forecast.series.encoding import flat_indices
 from forecast.series.panel import Panel
+from forecast.training.baselines import fit_baseline
 from forecast.training.checkpoint import Checkpoint, read, write
 from forecast.training.config import TrainConfig
 from forecast.training.defaults import plan, resolve
@@ -60,7 +60,7 @@ def fit(
     outside a transform's domain, TrainingError where the loss diverges.
     """
     if spec.is_baseline:
-        return baseline_forecaster(panel, spec)
+        return fit_baseline(panel, spec, held_out=validation or 0)
     config = config or TrainConfig()
     resolved, reasons = resolve(spec, panel)
     _check_domain(panel, resolved)
