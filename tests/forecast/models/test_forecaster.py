@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forecast.errors import ContextError, DataError, EmptyDataError, FrequencyError, HorizonError
+from forecast.errors import (
+    ContextError,
+    CovariateError,
+    DataError,
+    EmptyDataError,
+    FrequencyError,
+    HorizonError,
+)
 from forecast.models import forecaster as module
 from forecast.models.baselines import baseline_forecaster
 from forecast.models.calibration import Calibration
@@ -228,3 +235,69 @@ def test_the_order_of_series_changes_no_forecast() -> None:
 def test_the_info_comes_back_from_its_dictionary() -> None:
     info = forecaster().info
     assert ForecasterInfo.from_dict(info.to_dict()) == info
+
+
+def test_whole_numbers_hold_between_the_levels_of_the_grid_too() -> None:
+    answer = forecaster(integer=True, lower_bound=0.0).predict(panel(np.arange(48) % 5))
+    assert answer.integer
+    for lower in answer.interval(70) + answer.interval(99.9):
+        assert (lower == np.rint(lower)).all()
+        assert (lower >= 0).all()
+
+
+class Announced:
+    """A backend that forecasts the known covariate itself, and keeps the batches it was shown."""
+
+    def __init__(self) -> None:
+        self.batches: list[ContextBatch] = []
+
+    def __call__(self, batch: ContextBatch) -> NDArray[np.float32]:
+        self.batches.append(batch)
+        assert batch.known is not None
+        ahead = batch.known[:, 0, batch.context_length :]
+        assert ahead.shape[1] == H
+        return np.repeat((ahead - batch.level[:, None])[:, :, None], 5, axis=2).astype(np.float32)
+
+    def tensors(self) -> dict[str, NDArray]:
+        return {}
+
+    def export_onnx(self, path: Path) -> bool:
+        return False
+
+
+def announced(known_ahead: int) -> tuple[Forecaster, Panel, NDArray[np.float64]]:
+    """A forecaster of what is announced, a history, and the announcements (known_ahead,)."""
+    plan = 50 + np.random.default_rng(5).normal(size=48 + known_ahead)
+    data = Panel.from_arrays(["a"], [walk()], freq="MS", starts=["2020-01-01"], known=[{"plan": plan}])
+    own = forecaster()
+    info = replace(own.info, covariates={"past": [], "known": ["plan"], "static": []})
+    return replace(own, info=info, backend=Announced()), data, plan[48:]
+
+
+@pytest.mark.parametrize("horizon", [1, H, H + 1, 2 * H, 3 * H - 1])
+def test_each_block_of_a_roll_out_is_shown_its_own_part_of_what_is_known(horizon: int) -> None:
+    own, data, plan = announced(horizon)
+    answer = own.predict(data, horizon)
+    assert answer.median[0] == pytest.approx(plan[:horizon], rel=1e-5)
+
+
+def test_a_later_block_sees_the_medians_of_the_blocks_before() -> None:
+    own, data, plan = announced(2 * H)
+    own.predict(data, 2 * H)
+    first, second = own.backend.batches  # type: ignore[attr-defined]
+    assert second.raw()[0, -H:] == pytest.approx(plan[:H], rel=1e-5)
+    assert second.raw()[0, :-H] == pytest.approx(first.raw()[0, H:], rel=1e-5, nan_ok=True)
+    assert second.known[0, 0, :-H] == pytest.approx(first.known[0, 0, H:], nan_ok=True)
+
+
+def test_a_roll_out_beyond_what_is_known_is_refused() -> None:
+    own, data, _ = announced(H)
+    with pytest.raises(CovariateError, match=r"reach 4 steps into the future and 5 are needed"):
+        own.predict(data, H + 1)
+
+
+def test_past_covariates_end_the_roll_out_at_the_horizon() -> None:
+    own = forecaster()
+    own = replace(own, info=replace(own.info, covariates={"past": ["wind"], "known": [], "static": []}))
+    with pytest.raises(CovariateError, match="wind"):
+        own.predict(panel(walk()), H + 1)
