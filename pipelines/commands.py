@@ -82,6 +82,7 @@ def new(
         str | None, typer.Option(help="For repeated stamps: first, last, mean, sum.")
     ] = None,
     gaps: Annotated[str | None, typer.Option(help="For absent steps: nan, zero, forward.")] = None,
+    infinite: Annotated[str | None, typer.Option(help="For infinite values: error, nan.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe of this name.")] = False,
 ) -> None:
     """Look at a data file, decide how to read it, and write the recipe. What is declared is not guessed."""
@@ -98,6 +99,7 @@ def new(
         "grid": grid,
         "duplicates": duplicates,
         "gaps": gaps,
+        "infinite": infinite,
     }
     written, decisions = new_recipe.write(name, data, horizon=horizon, declared=declared, force=force)
     for decision in decisions:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NUM_WINDOWS = 4
 """Forecasts of the past that a new recipe is judged by, where the data is long enough for so many."""
 
-_POLICIES = ("grid", "duplicates", "gaps")
+_POLICIES = ("grid", "duplicates", "gaps", "infinite")
 """What is to be done about findings: passed on to the readers, nothing to detect."""
 
 
@@ -26,8 +26,8 @@ def write(
     """Write `name`.toml into the home folder; returns where it lies and what was decided, in sentences.
 
     `declared` holds what the user settled: freq, columns, dayfirst, delimiter, decimal, wide, timezone, grid,
-    duplicates, gaps; the rest is detected. Raises SpecError for a name that cannot be used or is taken, and
-    what the readers raise where the file cannot be used; nothing is written then.
+    duplicates, gaps, infinite; the rest is detected. Raises SpecError for a name that cannot be used or is
+    taken, and what the readers raise where the file cannot be used; nothing is written then.
     """
     target = _free_place(name, force=force)
     sources.kind(data)

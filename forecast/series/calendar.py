@@ -237,7 +237,7 @@ class Frequency:
         )
         raise OffGridError(
             f"{where}the stamp {stamp} lies beside the {self.words} grid{from_start}; correct the stamps,"
-            " declare their real freq, or put them on a grid with grid=... (for example grid='5min')."
+            " declare their real freq (--freq), or put them on a grid with grid='5min' (--grid 5min)."
         )
 
     def future(

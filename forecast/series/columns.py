@@ -89,7 +89,7 @@ def map_columns(
     if unique_id is None and (texts := [name for name in left if table.is_text(name)]):
         raise ColumnsError(
             f"there is no column unique_id and {listed(texts)} might name the series; declare it with "
-            f"unique_id={texts[0]!r}, or leave the column out."
+            f"unique_id={texts[0]!r} (--columns unique_id={texts[0]}), or leave the column out."
         )
     return Columns(unique_id=unique_id, ds=ds, y=y, left_out=left)
 
@@ -105,9 +105,10 @@ def _check_distinct(names: Sequence[str]) -> None:
 def _needed(role: str, free: Sequence[str], table: Table) -> str:
     found = known_as(role, free)
     if found is None:
+        example = free[0] if free else "date"
         raise ColumnsError(
             f"there is no column {role!r}; the table has {listed(table.names)}. Declare which one it is, for"
-            f" example {role}={free[0] if free else 'date'!r}."
+            f" example {role}={example!r} (--columns {role}={example})."
         )
     return found
 
@@ -117,6 +118,6 @@ def _only_number(free: Sequence[str], table: Table) -> str:
     if len(numbers) == 1:
         return numbers[0]
     raise ColumnsError(
-        f"there is no column 'y'; the table has {listed(table.names)}. Declare the values with y=..., or"
-        " wide=True where every column is a series."
+        f"there is no column 'y'; the table has {listed(table.names)}. Declare the values with y=..."
+        " (--columns y=NAME), or wide=True where every column is a series (--wide)."
     )

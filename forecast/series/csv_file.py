@@ -4,7 +4,8 @@ import csv
 import gzip
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -106,7 +107,7 @@ def _decoded(head: bytes, encoding: str | None, path: Path) -> tuple[str, str]:
             text = head.decode(candidate)
         except (UnicodeDecodeError, LookupError):
             continue
-        return text, "utf-8" if candidate == "utf-8-sig" else candidate
+        return text.removeprefix("\ufeff"), "utf-8" if candidate == "utf-8-sig" else candidate
     raise DataError(f"{path} cannot be read as {encoding}; declare its encoding.")
 
 
@@ -160,12 +161,12 @@ def _decimal(columns: Sequence[Sequence[str]], delimiter: str) -> str:
     if point and comma:
         raise DataError(
             "some numbers have a decimal point and others a decimal comma; write all of them alike, or"
-            " declare decimal='.' or decimal=','."
+            " declare decimal='.' or ',' (--decimal)."
         )
     if thousands and not point and not comma:
         raise DataError(
             "the commas in numbers such as 1,234 can part thousands or decimals; say which with decimal='.' "
-            "(thousands) or decimal=',' (decimals)."
+            "(thousands) or decimal=',' (decimals) (--decimal)."
         )
     return "," if comma else "."
 
@@ -229,27 +230,46 @@ class CsvTable(ArrowTable):
 
 
 def _read(path: Path, found: CsvFormat) -> pa.Table:
+    try:
+        return pcsv.read_csv(path, **_options(found))
+    except pa.ArrowInvalid as error:
+        _refuse_bad_rows(path, found)
+        raise DataError(f"the file {path} cannot be read as CSV: {str(error)[:200]}") from error
+    except (pa.ArrowKeyError, UnicodeDecodeError) as error:
+        raise DataError(f"the file {path} cannot be read as CSV: {str(error)[:200]}") from error
+
+
+def _options(found: CsvFormat, note: Callable[[Any], str] | None = None) -> dict[str, Any]:
+    """Every column as text; `note` is called for each row with another number of columns.
+
+    Only one thread calls it: a thread that lets go of a Python function while the process ends aborts it.
+    """
+    return {
+        "read_options": pcsv.ReadOptions(
+            encoding=found.encoding,
+            column_names=list(found.names),
+            skip_rows=1,
+            use_threads=note is None,
+        ),
+        "parse_options": pcsv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=note),
+        "convert_options": pcsv.ConvertOptions(
+            column_types={name: pa.string() for name in found.names},
+            strings_can_be_null=True,
+            null_values=_MISSING,
+        ),
+    }
+
+
+def _refuse_bad_rows(path: Path, found: CsvFormat) -> None:
+    """Raise DataError where rows have another number of columns than the header."""
     bad_rows: list[Any] = []
 
     def note(row: Any) -> str:
         bad_rows.append(row)
         return "skip"
 
-    try:
-        table = pcsv.read_csv(
-            path,
-            read_options=pcsv.ReadOptions(
-                encoding=found.encoding, column_names=list(found.names), skip_rows=1
-            ),
-            parse_options=pcsv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=note),
-            convert_options=pcsv.ConvertOptions(
-                column_types={name: pa.string() for name in found.names},
-                strings_can_be_null=True,
-                null_values=_MISSING,
-            ),
-        )
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
-        raise DataError(f"the file {path} cannot be read as CSV: {str(error)[:200]}") from error
+    with suppress(pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError):
+        pcsv.read_csv(path, **_options(found, note))
     if bad_rows:
         first = bad_rows[0]
         raise DataError(
@@ -257,4 +277,3 @@ def _read(path: Path, found: CsvFormat) -> pa.Table:
             f" {first.actual_columns} in place of {first.expected_columns}; correct them, or declare the"
             " delimiter."
         )
-    return table

@@ -238,7 +238,7 @@ def _refuse_value(value: float, series: str, column: str) -> NoReturn:
     if np.isinf(value):
         raise ValueRangeError(
             f"series {series!r} holds an infinite value{where}; correct it, or read it as missing with "
-            "infinite='nan'."
+            "infinite='nan' (--infinite nan)."
         )
     raise ValueRangeError(
         f"series {series!r} holds the value {value:.6g}{where}, beyond ±{LARGEST:g}; rescale it."
@@ -334,7 +334,7 @@ def _repeats(
         raise DuplicateStampsError(
             f"series {str(series)!r} has the stamp {stamps[repeated[0]]} more than once"
             f" ({len(repeated):,} repeated rows in all); remove them, or say what counts with"
-            " duplicates='first', 'last', 'mean' or 'sum'."
+            " duplicates='first', 'last', 'mean' or 'sum' (--duplicates first, ...)."
         )
     message = f"{len(repeated):,} repeated stamps were resolved by {how}"
     findings.append(found_in("duplicates_resolved", message, unique_ids, runs.at(repeated)))
@@ -384,7 +384,7 @@ def _inferred(
         raise FrequencyError(
             f"the frequency cannot be inferred from the {len(own):,} stamps of series"
             f" {str(names[longest])!r}; declare it with freq= (--freq), use freq='trading' for trading days,"
-            " or put readings on a grid with grid='5min'."
+            " or put readings on a grid with grid='5min' (--grid 5min)."
         )
     findings.append(
         finding("inferred_freq", f"no freq was declared; the stamps are {freq.words}", (), len(own))

@@ -246,7 +246,7 @@ def _frequency(
         return Frequency.parse("trading")
     raise FrequencyError(
         f"the frequency cannot be told from the {len(own):,} stamps of series {str(names[longest])!r};"
-        " declare it with --freq (freq=), or put jittering readings on a grid with grid='5min'."
+        " declare it with --freq (freq=), or put jittering readings on a grid with --grid 5min (grid=)."
     )
 
 

@@ -217,7 +217,7 @@ def _one_offset(texts: pd.Series, timezone: str | None, what: str) -> str | None
     if len(present) > 1 and timezone is None:
         raise TimeZoneError(
             f"the stamps in {what!r} have mixed zones ({', '.join(sorted(present)[:5])}); send all of them in"
-            " UTC, or name the zone in which they belong together with timezone='Europe/Berlin'."
+            " UTC, or name the zone in which they belong together with --timezone Europe/Berlin (timezone=)."
         )
     return next(iter(present), None) if len(present) <= 1 else "UTC"
 

@@ -93,6 +93,35 @@ def test_what_cannot_become_a_recipe_is_refused(
     assert not home.recipes_folder().exists()
 
 
+def test_a_file_with_a_byte_order_mark_becomes_a_recipe(forecast: Command, tmp_path: Path) -> None:
+    data = german(tmp_path / "umsatz.csv")
+    data.write_bytes(b"\xef\xbb\xbf" + data.read_bytes())
+    ended = forecast("recipe", "new", "umsatz", "--data", data, "--horizon", 7)
+    assert ended.code == 0, ended.err
+    assert sources.panel(recipes.load("umsatz")).lengths.tolist() == [100]
+
+
+@pytest.mark.parametrize(
+    ("row", "flag", "value"),
+    [
+        ("2024-01-05,1", "--duplicates", "first"),
+        ("2024-01-31,inf", "--infinite", "nan"),
+        ("2024-01-31T03:10:00,1", "--grid", "D"),
+    ],
+)
+def test_what_a_finding_needs_is_said_as_a_flag(
+    forecast: Command, tmp_path: Path, row: str, flag: str, value: str
+) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text("\n".join(["ds,y", *(f"2024-01-{day:02},{day}" for day in range(1, 31)), row]))
+    command = ("recipe", "new", "a", "--data", data, "--horizon", 3, "--freq", "D")
+    refused = forecast(*command)
+    assert refused.code == 2
+    assert flag in refused.err
+    ended = forecast(*command, flag, value)
+    assert ended.code == 0, ended.err
+
+
 def test_a_short_history_is_judged_on_fewer_windows(forecast: Command, tmp_path: Path) -> None:
     sales(62).to_parquet(tmp_path / "sales.parquet")
     data = ("--data", tmp_path / "sales.parquet", "--columns", "unique_id=shop,ds=day,y=units")

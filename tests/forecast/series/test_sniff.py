@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import csv
 
 import forecast as fc
 from forecast.errors import ColumnsError, DataError, EmptyDataError, ForecastError, FrequencyError
@@ -216,6 +217,27 @@ def test_files_that_cannot_be_read_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         fc.read_csv(write(text))
+
+
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_the_header(write: Write, encoding: str | None) -> None:
+    path = write("\ufeff" + LONG)
+    assert fc.read_csv(path, encoding=encoding).unique_ids.tolist() == ["a"]
+
+
+def test_a_file_in_order_is_read_without_calling_python_from_threads(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = []
+    read = csv.read_csv
+
+    def spy(*args: Any, parse_options: Any, **more: Any) -> Any:
+        handlers.append(parse_options.invalid_row_handler)
+        return read(*args, parse_options=parse_options, **more)
+
+    monkeypatch.setattr(csv, "read_csv", spy)
+    fc.read_csv(write(LONG))
+    assert handlers == [None]
 
 
 @pytest.mark.parametrize(("dayfirst", "alias"), [(True, "MS"), (False, "D")])
