@@ -196,6 +196,7 @@ def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> 
     for kind in sorted(uses):
         parts[kind] = [getattr(series, kind) or {} for series in request.series]
     starts = to_array([series.first_stamp for series in request.series])
+    _check_starts(request, freq, starts)
     _check_end(request, freq, starts, horizon)
     if all(series.ds is None for series in request.series):
         parts["starts"] = list(starts)
@@ -257,6 +258,27 @@ def _covariate_problem(detail: str, index: int, *place: str) -> Exception:
     return from_forecast_error(CovariateError(f"series {index}: {detail}"), faults=[fault])
 
 
+def _check_starts(request: ForecastRequest, freq: Frequency, starts: NDArray[Any]) -> None:
+    """Refuse a first stamp that is a date for integer time, a number for dates, or beside the grid."""
+    if freq.is_integer != (starts.dtype.kind != "M"):
+        needed = "integers" if freq.is_integer else "dates"
+        raise _stamp_problem(request, 0, FrequencyError, f"the stamps of {freq.words} series are {needed}")
+    if freq.is_integer:
+        return
+    _, on_grid = freq.locate(starts, starts)
+    if not on_grid.all():
+        index = int((~on_grid).argmax())
+        detail = f"the stamp lies beside the {freq.words} grid; send one that is on it"
+        raise _stamp_problem(request, index, OffGridError, detail)
+
+
+def _stamp_problem(request: ForecastRequest, index: int, kind: type[DataError], detail: str) -> Exception:
+    """The problem of a series' first stamp."""
+    place = ("start",) if request.series[index].start is not None else ("ds", 0)
+    fault = Fault(pointer=pointer("series", index, *place), detail=detail)
+    return from_forecast_error(kind(f"series {index}: {detail}"), faults=[fault])
+
+
 def _check_end(request: ForecastRequest, freq: Frequency, starts: NDArray[Any], horizon: int) -> None:
     """DataError where a history or its forecast would run beyond the year 9999."""
     if starts.dtype.kind != "M" or freq.is_integer:
@@ -307,8 +329,6 @@ def _num_gaps(stamps: NDArray[Any], freq: Frequency, index: int) -> int:
     """Steps that the stamps leave out; OffGridError for one beside the grid."""
     if freq.kind == "trading":
         return 0
-    if freq.is_integer != (stamps.dtype.kind != "M"):
-        return 0  # refused with the right words where the panel is made
     steps, on_grid = freq.locate(stamps, stamps[:1])
     if not on_grid.all():
         place = int((~on_grid).argmax())

@@ -252,6 +252,8 @@ class Watcher:
 
     def _sweep(self, manifest: Manifest) -> None:
         """Remove copies that no registry's manifest mentions and that are not new."""
+        if not self.cache.artifacts.is_dir():
+            return  # nothing was copied yet
         used = {copy.digest for copy in manifest.versions}
         for other in self.cache.registry.parent.glob("*/manifest.json"):
             with contextlib.suppress(ArtifactError):

@@ -319,8 +319,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "start is empty": (with_series(start=""), "#/series/0/start"),
     "start is true": (with_series(start=True), "#/series/0/start"),
     "start is a float": (with_series(start=1.5), "#/series/0/start"),
-    "start is an integer for dates": (with_series(start=3), "#/freq"),
-    "start lies off the grid": (with_series(start="2020-01-02"), "#/freq"),
+    "start is an integer for dates": (with_series(start=3), "#/series/0/start"),
+    "start lies off the grid": (with_series(start="2020-01-02"), "#/series/0/start"),
+    "start lies off the grid that was sent": ({**with_series(), "freq": "ME"}, "#/series/0/start"),
+    "ds are integers for dates": (with_series(start=None, ds=list(range(48))), "#/series/0/ds/0"),
     "start is before all calendars": (with_series(start="0001-01-01"), "#/series"),
     "start is at the end of time": (with_series(start="9999-01-01"), "#/series/0/start"),
     "ds and y differ in length": (with_series(start=None, ds=["2020-01-01"]), "#/series/0/ds"),
@@ -373,6 +375,11 @@ def test_a_bad_request_is_422_and_says_where(client: Client, case: str) -> None:
     body = refused(client.post(sent if sent is not None else b"null"), 422)
     if pointer:
         assert pointer in [error["pointer"] for error in body["errors"]], body
+
+
+def test_a_start_off_the_grid_is_refused_in_words_of_the_request(client: Client) -> None:
+    body = refused(client.post(with_series(unique_id="secret", start="2020-01-02")), 422)
+    assert body["detail"] == "series 0: the stamp lies beside the monthly (MS) grid; send one that is on it"
 
 
 def test_too_few_points_name_the_need_and_what_was_got(client: Client) -> None:

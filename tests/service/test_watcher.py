@@ -46,6 +46,15 @@ def test_a_poll_without_news_leaves_the_manifest_alone(registered: Registered, c
     assert cache.stamp() == stamp
 
 
+def test_a_version_without_an_alias_is_no_trouble_before_the_first_copy(
+    registered: Registered, cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    registered.version("air", baseline())
+    Watcher(cache).poll()
+    assert cache.read().aliases == {"air": {}}
+    assert "cannot be used" not in caplog.text
+
+
 def test_an_empty_home_is_not_given_a_database(cache: Cache) -> None:
     watcher = Watcher(cache)
     question = cache.ask(Reference("air"))
