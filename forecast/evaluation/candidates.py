@@ -48,7 +48,7 @@ class Evaluated:
     """On the select block: what candidates are chosen by."""
     metrics: dict[str, float]
     """On the judge block: what is published."""
-    coverage: dict[int, Coverage]
+    coverage: dict[float, Coverage]
     """Coverage on the judge block with its standard error, by level."""
     by_step: dict[str, NDArray[np.float64]]
     """Each metric (H,) by step ahead."""

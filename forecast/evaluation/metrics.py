@@ -4,6 +4,7 @@ A forecast frame has one row per series, cutoff and step: unique_id, cutoff, ds,
 hi-80, ..., mase_scale and in_sample. Rows without an observed y, and those in sample, do not count.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,19 @@ from numpy.typing import NDArray
 from utilsforecast import losses
 
 from forecast.evaluation.uncertainty import Estimate, clustered_mean
-from forecast.series.forecast import number
+from forecast.series.forecast import between_levels, level_quantiles, number
 
-METRICS = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
+METRICS = (
+    "mae",
+    "rmse",
+    "smape",
+    "mase",
+    "wql",
+    "coverage_80",
+    "coverage_95",
+    "width_80",
+    "width_95",
+)
 """What every backtest reports; lower is better except for coverage, which should be its level."""
 
 COVERAGES = (80, 95)
@@ -56,7 +67,7 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
     mae, rmse in units; smape in percent, 0 to 200 as in the M4 competition; mase over the windows whose
     history moves (mean absolute seasonal difference up to the cutoff); wql = twice the mean quantile loss
     over the frame's levels divided by the mean of |y|; coverage_80 and coverage_95 are shares of targets
-    inside.
+    inside; width_80 and width_95 the mean width of the intervals in units.
     """
     table = score_by(frame, None)
     return {name: float(table[name].iloc[0]) for name in METRICS}
@@ -77,6 +88,7 @@ def score_by(frame: pd.DataFrame, by: str | None) -> pd.DataFrame:
         "mase": _mase(table),
         "wql": _wql(rows, groups),
         **{f"coverage_{level}": _coverage(table, level) for level in COVERAGES},
+        **{f"width_{level}": _width(table, level) for level in COVERAGES},
     }
     return pd.DataFrame(parts)[list(METRICS)]
 
@@ -116,6 +128,13 @@ def _coverage(table: pd.DataFrame, level: int) -> pd.Series:
     return losses.coverage(named, models=["m"], level=level, id_col="group").set_index("group")["m"]
 
 
+def _width(table: pd.DataFrame, level: int) -> pd.Series:
+    if f"lo-{level}" not in table:
+        return pd.Series(np.nan, index=pd.Index(table["group"].unique(), name="group"))
+    width: pd.Series = (table[f"hi-{level}"] - table[f"lo-{level}"]).groupby(table["group"]).mean()
+    return width
+
+
 def unscaled(frame: pd.DataFrame) -> tuple[str, ...]:
     """Series left out of mase because their history up to a cutoff never moves by season."""
     still = ~(frame["mase_scale"].to_numpy(dtype=np.float64) > 0)
@@ -150,21 +169,42 @@ def _pinball(frame: pd.DataFrame, y: NDArray[np.float64]) -> NDArray[np.float64]
 class Coverage:
     """How often targets fell into an interval, with the standard error that overlapping windows leave."""
 
-    level: int
+    level: float
+    """In percent."""
     estimate: Estimate
+    width: float
+    """Mean width of the interval, in units."""
 
     def excludes(self, nominal: float) -> bool:
         """Whether the 95 % range of the estimate excludes a share; never where its error is unknown."""
         return self.estimate.is_sure and abs(self.estimate.mean - nominal) > 1.96 * self.estimate.error
 
 
-def coverage(frame: pd.DataFrame, level: int, *, horizon: int) -> Coverage:
-    """Coverage of one central interval with its standard error, by series and time."""
+def coverage(frame: pd.DataFrame, level: float, *, horizon: int) -> Coverage:
+    """Coverage of one central interval, in percent, with its standard error, by series and time.
+
+    LevelError for a level outside (0, 100). Between the levels of the frame the interval is interpolated as
+    in a forecast.
+    """
     rows = countable(frame)
-    inside = rows["y"].between(rows[f"lo-{level}"], rows[f"hi-{level}"]).astype(float)
+    low, high = _interval(rows, level)
+    inside = rows["y"].between(low, high).astype(float)
     windows = inside.groupby([rows["unique_id"], rows["cutoff_step"]], sort=True).mean()
     shares = np.asarray(windows, dtype=np.float64)
     names = windows.index.get_level_values(0).to_numpy()
     steps = windows.index.get_level_values(1).to_numpy(dtype=np.int64)
     estimate = clustered_mean(shares, series=names, steps=steps, span=horizon)
-    return Coverage(level=level, estimate=estimate)
+    width = float(np.mean(high - low)) if len(rows) else math.nan
+    return Coverage(level=level, estimate=estimate, width=width)
+
+
+def _interval(rows: pd.DataFrame, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends (R,) of a central interval of a forecast frame."""
+    low, high = level_quantiles(level)
+    name = number(level)
+    if f"lo-{name}" in rows:
+        return rows[f"lo-{name}"].to_numpy(dtype=np.float64), rows[f"hi-{name}"].to_numpy(dtype=np.float64)
+    columns = quantile_columns(rows)
+    values = rows[list(columns.values())].to_numpy(dtype=np.float64)
+    grid = np.array(list(columns))
+    return between_levels(grid, values, low), between_levels(grid, values, high)

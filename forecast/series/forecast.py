@@ -75,24 +75,10 @@ class Forecast:
     def quantile(self, q: float) -> NDArray[np.float64]:
         """(N, H) the quantile at q in (0, 1); LevelError outside."""
         check_quantile(q)
-        exact = np.flatnonzero(np.isclose(self.quantile_levels, q, rtol=0, atol=1e-12))
-        if len(exact):
-            return np.asarray(self.values[:, :, exact[0]])
-        if len(self.quantile_levels) == 1:
-            return np.asarray(self.values[:, :, 0])
-        quantile = self._between(_NORMAL.inv_cdf(q))
+        quantile = between_levels(self.quantile_levels, self.values, q)
         if self.lower_bound is not None or self.upper_bound is not None:
             quantile = np.clip(quantile, self.lower_bound, self.upper_bound)
         return np.rint(quantile) if self.integer else quantile
-
-    def _between(self, score: float) -> NDArray[np.float64]:
-        right = int(np.clip(np.searchsorted(self._scores, score), 1, len(self._scores) - 1))
-        low, high = self.values[:, :, right - 1], self.values[:, :, right]
-        weight = (score - self._scores[right - 1]) / (self._scores[right] - self._scores[right - 1])
-        if weight > 1:
-            return np.asarray(high + (weight - 1) * (high - low))
-        line = low + weight * (high - low)
-        return np.asarray(line if weight < 0 else np.clip(line, low, high))
 
     def interval(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The central interval of a level in percent, both ends (N, H); LevelError outside (0, 100)."""
@@ -132,6 +118,27 @@ class Forecast:
         frame = {"unique_id": np.repeat(self.unique_ids, self.horizon), "ds": zoned(self.ds, self.timezone)}
         columns = self.columns(levels, quantiles)
         return pd.DataFrame(frame | {name: column.ravel() for name, column in columns.items()})
+
+
+def between_levels(
+    quantile_levels: NDArray[np.float64], values: NDArray[np.float64], q: float
+) -> NDArray[np.float64]:
+    """The quantile at q (...,) of values (..., Q) at `quantile_levels` (Q,): linear in normal scores.
+
+    Beyond the outermost levels their line goes on.
+    """
+    exact = np.flatnonzero(np.isclose(quantile_levels, q, rtol=0, atol=1e-12))
+    if len(exact) or len(quantile_levels) == 1:
+        return np.asarray(values[..., exact[0] if len(exact) else 0])
+    scores = [_NORMAL.inv_cdf(float(level)) for level in quantile_levels]
+    score = _NORMAL.inv_cdf(q)
+    right = int(np.clip(np.searchsorted(scores, score), 1, len(scores) - 1))
+    low, high = values[..., right - 1], values[..., right]
+    weight = (score - scores[right - 1]) / (scores[right] - scores[right - 1])
+    if weight > 1:
+        return np.asarray(high + (weight - 1) * (high - low))
+    line = low + weight * (high - low)
+    return np.asarray(line if weight < 0 else np.clip(line, low, high))
 
 
 def check_quantile(q: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import forecast as fc
-from forecast.errors import DataError
+from forecast.errors import DataError, LevelError, NotFoundError, SpecError
 from forecast.evaluation.backtest import backtest
 from forecast.evaluation.blocks import Blocks
 from forecast.evaluation.candidates import Evaluated, choose, evaluate, refit_full
@@ -165,6 +165,67 @@ def test_a_series_that_ends_early_is_judged_like_the_others() -> None:
     assert (result.forecasts.groupby("unique_id").size() == 2 * H).all()
 
 
+def test_baselines_beside_a_forecaster_are_scored_on_the_rows_that_count_for_it() -> None:
+    data = panel(wave(), wave(seed=1))
+    trained = baseline_forecaster(data.drop_last(10), spec("drift"))
+    result = backtest(trained, data, num_windows=4)
+    assert list(result) == ["drift", "naive", "seasonal_naive"]
+    keys = ["unique_id", "cutoff", "step", "in_sample"]
+    pd.testing.assert_frame_equal(
+        result["naive"].forecasts[keys].sort_values(keys, ignore_index=True),
+        result.forecasts[keys].sort_values(keys, ignore_index=True),
+    )
+    assert set(result.table().index) == {"drift", "naive", "seasonal_naive"}
+
+
+def test_a_history_too_short_to_calibrate_baselines_still_scores_a_forecaster() -> None:
+    trained = baseline_forecaster(panel(wave(40)), spec())
+    result = backtest(trained, panel(wave(13)), num_windows=1)
+    assert list(result) == ["seasonal_naive"]
+    assert len(result.forecasts) == H
+
+
+def test_other_baselines_are_asked_for_by_name() -> None:
+    result = backtest(spec("naive"), panel(wave()), baselines=["ridge"])
+    assert list(result) == ["naive", "ridge"]
+    assert result["ridge"].metrics["wql"] < result["naive"].metrics["wql"]
+    assert result["ridge"].seconds > 0
+    with pytest.raises(NotFoundError, match="no result for 'gru'; it has naive, ridge"):
+        result["gru"]
+    with pytest.raises(SpecError, match="no baseline oracle"):
+        backtest(spec(), panel(wave()), baselines=["oracle"])
+
+
+def test_a_finished_forecaster_is_never_fitted_again() -> None:
+    with pytest.raises(SpecError, match="give its spec"):
+        backtest(baseline_forecaster(panel(wave()), spec()), panel(wave()), refit=True)
+
+
+def test_coverage_and_width_are_told_for_any_level_and_grow_with_it() -> None:
+    found = backtest(spec(), panel(wave(400), wave(400, seed=1)), levels=(50, 70.5, 95)).coverage
+    assert list(found) == [50, 70.5, 95]
+    widths = [each.width for each in found.values()]
+    assert widths == sorted(widths)
+    shares = [each.estimate.mean for each in found.values()]
+    assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize("level", [0, 100, -5, True])
+def test_a_level_that_is_no_share_is_refused(level: float) -> None:
+    with pytest.raises(LevelError, match=r"outside \(0, 100\)"):
+        backtest(spec(), panel(wave()), levels=(80, level))
+
+
+def test_width_is_in_units_overall_by_step_and_by_series() -> None:
+    result = backtest(spec(), panel(wave(), 100 * wave(seed=1)))
+    rows = result.forecasts
+    assert result.metrics["width_80"] == pytest.approx((rows["hi-80"] - rows["lo-80"]).mean())
+    assert result.coverage[80].width == pytest.approx(result.metrics["width_80"])
+    assert result.by_step["width_95"].shape == (H,)
+    small, large = result.by_series["width_80"]
+    assert large > 50 * small
+
+
 def test_series_too_short_for_a_cutoff_are_named_not_dropped() -> None:
     result = backtest(spec(), panel(wave(), wave(20, seed=1)), num_windows=3)
     assert result.skipped == ("s1",)
@@ -173,7 +234,7 @@ def test_series_too_short_for_a_cutoff_are_named_not_dropped() -> None:
 
 def test_a_panel_too_short_for_any_window_is_refused() -> None:
     own = baseline_forecaster(panel(wave()), spec())
-    with pytest.raises(DataError, match="the longest has 12"):
+    with pytest.raises(DataError, match=r"the 13 steps that one window needs .* longest of 's0' has 12"):
         backtest(own, panel(wave(12)), num_windows=4)
 
 

@@ -44,6 +44,7 @@ def slow(rows: pd.DataFrame) -> dict[str, float]:
     """Every metric by a loop over rows."""
     errors, squares, relative, scaled, loss, size = [], [], [], [], 0.0, 0.0
     inside: dict[int, list[bool]] = {80: [], 95: []}
+    widths: dict[int, list[float]] = {80: [], 95: []}
     for row in rows.to_dict("records"):
         y, median = row["y"], row["median"]
         if math.isnan(y):
@@ -59,6 +60,7 @@ def slow(rows: pd.DataFrame) -> dict[str, float]:
         size += abs(y)
         for percent, own in inside.items():
             own.append(row[f"lo-{percent}"] <= y <= row[f"hi-{percent}"])
+            widths[percent].append(row[f"hi-{percent}"] - row[f"lo-{percent}"])
     return {
         "mae": float(np.mean(errors)),
         "rmse": math.sqrt(float(np.mean(squares))),
@@ -67,6 +69,8 @@ def slow(rows: pd.DataFrame) -> dict[str, float]:
         "wql": loss / size,
         "coverage_80": float(np.mean(inside[80])),
         "coverage_95": float(np.mean(inside[95])),
+        "width_80": float(np.mean(widths[80])),
+        "width_95": float(np.mean(widths[95])),
     }
 
 
