@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -13,6 +13,8 @@ from forecast.errors import ForecastError
 GROUP = "forecast.commands"
 
 _OWN_PACKAGES = {"forecast", "pipelines", "service"}
+_USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
+"""Options and arguments that cannot be used; typer gives it no public name."""
 _INSTALL_HINT = 'install the extras with: pip install "forecast[pipelines,service]"'
 
 
@@ -64,10 +66,28 @@ def root(
     """Train, track, retrain and serve time-series forecasters."""
 
 
+def _refuse_usage(error: Any) -> NoReturn:
+    """One line in place of typer's box; a command without its arguments has printed its help already."""
+    if type(error).__name__ != "NoArgsIsHelpError":
+        text = " ".join(error.format_message().split()).rstrip(".")
+        where = error.ctx.command_path if error.ctx else "forecast"
+        print(f"error: {text[0].lower()}{text[1:]}; `{where} --help` lists what there is", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _home() -> str:
+    from forecast.home import home
+
+    return f"FORECAST_HOME is {home()}"
+
+
 def main() -> None:
     """Run the command line: an error raised on purpose ends in one line on stderr and its exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _USAGE_ERROR as error:
+        _refuse_usage(error)
     except ForecastError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -79,3 +99,6 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that cannot be written, a home that is none
+        print(f"error: {error}; check that it can be read or written ({_home()})", file=sys.stderr)
+        sys.exit(1)

@@ -227,7 +227,7 @@ def load(reference: str) -> Recipe:
     Raises NotFoundError when there is none and SpecError when the file is no valid recipe.
     """
     path, origin = _find(reference)
-    recipe = parse(path.read_text(encoding="utf-8") if path else _builtin_text(reference), origin=origin)
+    recipe = parse(_text(path, origin) if path else _builtin_text(reference), origin=origin)
     folder = path.parent if path else None
     return _with_absolute_path(recipe, folder) if folder else recipe
 
@@ -285,6 +285,16 @@ def _find(reference: str) -> tuple[Path | None, str]:
 
 def _names() -> list[str]:
     return sorted({*builtin_names(), *home_names()})
+
+
+def _text(path: Path, origin: str) -> str:
+    """The text of a recipe's file; SpecError where it is not UTF-8 or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{origin} is not written in UTF-8, as TOML is; save it in that encoding") from error
+    except OSError as error:
+        raise SpecError(f"{origin} cannot be read: {error.strerror}; correct that") from error
 
 
 def _builtin_text(name: str) -> str:

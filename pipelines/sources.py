@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecast import home
 from forecast.errors import DataError, SpecError
-from pipelines.recipe import DataSection, Recipe
+from pipelines.recipe import DataSection, Recipe, builtin_names
 
 if TYPE_CHECKING:
     from forecast.series.panel import Panel
@@ -24,11 +24,16 @@ def panel(recipe: Recipe) -> "Panel":
         return _built_in(recipe)
     if not recipe.data.path:
         raise SpecError(
-            f"the recipe {recipe.name!r} has no data: run `forecast retrain {recipe.name} --data FILE`, or "
-            f'write {home.recipes_folder() / f"{recipe.name}.toml"} with `path = "FILE"` under [data] '
-            "(a CSV or Parquet file with the columns unique_id, ds, y, or with others named under `columns`)"
+            f"the recipe {recipe.name!r} has no data: add `--data FILE` to the command, or set "
+            f'`path = "FILE"` under [data]{_place(recipe.name)} (a CSV or Parquet file with the columns '
+            "unique_id, ds, y, or with others named under `columns`)"
         )
     return read(Path(recipe.data.path), recipe.data, freq=recipe.freq, season_length=recipe.season_length)
+
+
+def _place(name: str) -> str:
+    """Where a built-in recipe is written to be changed; nothing where it is the user's own file."""
+    return f" of {home.recipes_folder() / name}.toml" if name in builtin_names() else ""
 
 
 def read(

@@ -116,7 +116,7 @@ def test_a_request_that_the_model_cannot_meet_is_refused(
 def test_a_recipe_without_data_says_what_to_set(forecast: Command) -> None:
     for name in ("stocks", "sensors"):
         ended = forecast("retrain", name)
-        refused(ended, f"forecast retrain {name} --data FILE", "recipes", f"{name}.toml", "[data]")
+        refused(ended, "--data FILE", "recipes", f"{name}.toml", "[data]")
     assert not home.database_file().exists()
 
 
@@ -165,12 +165,70 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant(forecast: Command, 
     refused(forecast("retrain", path), "unknown key 'level' (did you mean 'levels'?)")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_recipe_that_is_not_utf_8_is_refused(forecast: Command, tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('name = "a"\nhorizon = 3  # größer', encoding=encoding)
+    refused(forecast("retrain", path), "is not written in UTF-8")
+
+
+def test_a_recipe_without_data_says_where_to_name_it(forecast: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('name = "a"\nhorizon = 3', encoding="utf-8-sig")
+    ended = forecast("retrain", path)
+    refused(ended, "the recipe 'a' has no data", "--data FILE", "[data]")
+    assert str(home.recipes_folder()) not in ended.err
+    refused(forecast("retrain", "stocks"), str(home.recipes_folder() / "stocks.toml"))
+
+
 def test_the_installed_command_ends_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("forecast")
     ended = subprocess.run([command, "retrain", "stoks"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("error: there is no recipe 'stoks' (did you mean 'stocks'?)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["retrian"], "no such command 'retrian'"),
+        (["predict", "--model", "shop"], "missing option '--data'; `forecast predict --help`"),
+        (["predict", "--horizon", "many"], "invalid value for '--horizon'"),
+        (["recipe", "new", "shop", "--horizons", "3"], "no such option: --horizons"),
+        (["retrain"], "missing argument 'recipe'"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_line_and_exit_code_2(
+    forecast: Command, arguments: list[str], words: str
+) -> None:
+    ended = forecast(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert f"error: {words}" in ended.err
+
+
+def test_a_command_without_arguments_prints_its_help(forecast: Command) -> None:
+    ended = forecast("recipe")
+    assert "Look at a data file" in ended.out
+    assert "error" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["retrain", "new"])
+def test_a_home_that_is_no_folder_ends_in_one_line(
+    forecast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FORECAST_HOME", str(tmp_path / "file"))
+    data = ("--data", tmp_path / "sales.parquet", "--columns", "unique_id=shop,ds=day,y=units")
+    ended = forecast(
+        *(("retrain", recipe) if command == "retrain" else ("recipe", "new", "a", *data, "--horizon", 7))
+    )
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith("error: ")
+    assert f"FORECAST_HOME is {tmp_path / 'file'}" in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_held_lock_ends_in_75(forecast: Command, tmp_path: Path) -> None:
