@@ -87,8 +87,27 @@ class GateSection(Section):
     metric: Literal["mae", "rmse", "smape", "mase", "wql"] = "wql"
     margin: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share by which another kind of model has to be better than the champion: 0.02 is two percent."""
+    tolerance: float = Field(default=0.1, ge=0.0)
+    """Share by which a new model may be worse than the champion as it serves, on windows new to both."""
+    minimum_windows: int = Field(default=8, ge=1)
+    """Fewer windows after the champion's training than this say nothing about it, and block nothing."""
+    coverage_80: tuple[float, float] = (0.6, 0.95)
+    """Least and most share of values inside the 80 % intervals; only a clear miss keeps a model out."""
+    coverage_95: tuple[float, float] = (0.8, 1.0)
     must_beat: tuple[str, ...] = BASELINES
     """The best of these has to be beaten, else it becomes the candidate itself."""
+
+    @property
+    def coverage_bounds(self) -> dict[int, tuple[float, float]]:
+        """The bounds by level in percent."""
+        return {80: self.coverage_80, 95: self.coverage_95}
+
+    @field_validator("coverage_80", "coverage_95")
+    @classmethod
+    def _bounds(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= bounds[0] < bounds[1] <= 1:
+            raise ValueError(f"bounds are two rising shares, such as [0.6, 0.95], and not {list(bounds)}")
+        return bounds
 
     @field_validator("must_beat")
     @classmethod

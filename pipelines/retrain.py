@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
+from forecast.errors import ForecastError
 from pipelines import cards, registry, sources, tracking
 from pipelines.lock import recipe_lock
 from pipelines.recipe import BASELINES, Recipe
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from forecast.series.panel import Panel
     from forecast.training.config import TrainConfig
     from forecast.training.events import EpochEvent
-    from pipelines.gate import Decision, Incumbent
+    from pipelines.gate import Decision, Frozen, Incumbent
 
 Say = Callable[[str], None]
 
@@ -34,6 +35,9 @@ PROGRESS_SECONDS = 10.0
 
 CURVES = ("train_loss", "validation_loss", "learning_rate")
 """What is logged of every epoch, over the optimiser's steps."""
+
+METRICS = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
+"""What the outcome and a version's tags tell of a candidate; its run has all metrics."""
 
 IDENTITY = "forecast.identity"
 """The tag that a retrain is recognised by: recipe, data and package version in one digest."""
@@ -190,7 +194,33 @@ def _incumbent(
         evaluated=(trial or _try(job, parent, spec, blocks, role="champion")).evaluated,
         is_candidate=trial is not None,
         has_same_data=champion.tags.get("forecast.data_fingerprint") == job.fingerprint,
+        frozen=_frozen(job, champion, blocks),
     )
+
+
+def _frozen(job: Job, champion: registry.Version, blocks: "Blocks") -> "Frozen | None":
+    """The champion as it serves, on the judge windows after its training; None where it has none.
+
+    A champion that cannot answer them (its files are gone, the frequency or the horizon has changed) is told
+    of and blocks nothing.
+    """
+    from forecast.evaluation.replay import replay
+    from pipelines.gate import Frozen
+
+    try:
+        forecaster = registry.load(champion)
+        replayed = replay(forecaster, job.panel, blocks.judge, horizon=job.recipe.horizon)
+    except ForecastError as error:
+        job.say(f"version {champion.version} cannot be scored as it serves: {error}")
+        return None
+    frame = replayed.frame(job.panel.timezone)
+    seen = frame.groupby(["unique_id", "cutoff"])["in_sample"].transform("any").to_numpy(dtype=bool)
+    if seen.all():
+        return None
+    until, fitted_until = forecaster.trained_until, job.panel.last_stamps().max()
+    if not blocks.rolling_refits:
+        fitted_until = job.panel.drop_last(blocks.fit_until).last_stamps().max()
+    return Frozen(forecasts=frame[~seen], is_fair=until is None or bool(fitted_until >= until))
 
 
 def _publish(job: Job, parent: tracking.OpenRun, trial: Trial, decision: "Decision") -> str:
@@ -313,6 +343,7 @@ def _log_candidate(run: tracking.OpenRun, job: Job, evaluated: "Evaluated", prog
 
 def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision") -> None:
     parent.metrics(decision.winner.metrics)
+    parent.metrics({f"gate_{name}": value for name, value in decision.figures.items()})
     parent.json(outcome.to_dict(), "outcome.json")
     parent.tags(
         {
@@ -378,9 +409,8 @@ def _outcome(
 
 def _scores(evaluated: "Evaluated") -> dict[str, Any]:
     """Name and metrics, None for what is not finite."""
-    metrics = {
-        name: float(value) if math.isfinite(value) else None for name, value in evaluated.metrics.items()
-    }
+    values = {name: float(evaluated.metrics[name]) for name in METRICS}
+    metrics = {name: value if math.isfinite(value) else None for name, value in values.items()}
     return {"name": evaluated.name, "metrics": metrics}
 
 

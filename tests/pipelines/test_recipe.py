@@ -54,6 +54,7 @@ def test_what_is_left_out_has_a_default() -> None:
         (MINIMAL + "[gate]\nmetrik = 'wql'", r"unknown key 'gate.metrik' \(did you mean 'metric'\?\)"),
         (MINIMAL + "[data]\ngird = '5min'", r"unknown key 'data.gird' \(did you mean 'grid'\?\)"),
         (MINIMAL + "[gate]\nmust_beat = ['naiv']", r"'naiv' is no baseline \(did you mean 'naive'\?\)"),
+        (MINIMAL + "[gate]\ncoverage_80 = [0.9, 0.6]", "gate.coverage_80: bounds are two rising shares"),
         (
             MINIMAL + "levels = [80, 100]",
             "a level is a percentage between 0 and 100, such as 80, and not 100",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forecast.errors import DataError
+from forecast.errors import ArtifactError, DataError
 from forecast.models.artifact import load
 from forecast.series.read import from_frame
 from pipelines import recipe as recipes
@@ -104,6 +104,25 @@ def test_new_data_refreshes_the_champion_and_keeps_the_one_before(trained_copy: 
     assert outcome.data_fingerprint != trained_copy.outcome["data_fingerprint"]
     assert aliases() == {"1": ("previous",), "2": ("champion",)}
     assert registry.find("shop").tags["forecast.champion_before"] == "1"
+    figures = tracking.client().get_run(outcome.run_id).data.metrics
+    assert (
+        figures["gate_frozen_windows"] == 2
+    )  # of two shops, at the one cutoff after the champion's training
+    assert figures["gate_frozen_champion"] > 0
+
+
+def test_a_champion_that_cannot_be_loaded_does_not_stop_its_successor(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(version: registry.Version) -> None:
+        raise ArtifactError("its files are gone")
+
+    monkeypatch.setattr(registry, "load", gone)
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+    lines: list[str] = []
+    outcome = retrain(recipes.load(str(trained_copy.recipe)), dry_run=True, say=lines.append)
+    assert outcome.reason.startswith("would promote: ")
+    assert "version 1 cannot be scored as it serves: its files are gone" in lines
 
 
 def test_a_candidate_that_is_not_better_stays_challenger(trained_copy: Trained) -> None:
