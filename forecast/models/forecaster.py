@@ -20,6 +20,7 @@ from forecast.errors import (
     FrequencyError,
     HorizonError,
 )
+    ValueRangeError,
 from forecast.models.calibration import (
     FEW_WINDOWS,
     Calibration,
@@ -42,6 +43,12 @@ MAX_CELLS = 16_777_216
 
 NUM_NAMED = 5
 """At most so many ids stand in an error message."""
+POSITIVE_TRANSFORMS = ("log", "relative")
+"""Transforms of values above zero."""
+
+ROUNDING = 2.0**-23
+"""Share of the largest value below which a relative value may be nothing but float32's rounding."""
+
 
 
 class Backend(Protocol):
@@ -218,7 +225,8 @@ class Forecaster:
 
         `horizon` defaults to the trained one; a shorter one gives its first steps, a longer one up to
         `max_horizon` is answered by blocks: the median is fed back and the width grows on. Raises
-        FrequencyError, ContextError (naming the series that are too short), EmptyDataError and HorizonError.
+        FrequencyError, ContextError (naming the series that are too short), ValueRangeError (naming those
+        with values outside the model's transform), EmptyDataError and HorizonError.
         """
         num_steps = self.horizon if horizon is None else horizon
         self._check_horizon(num_steps)
@@ -243,7 +251,8 @@ class Forecaster:
         """Quantiles (B, H, Q) in units for raw windows (B, L), left-padded with NaN, all of one frequency.
 
         What the model registry's example input and the batch path use: no stamps, no notes. ContextError for
-        rows with fewer observed values than `min_context`.
+        rows with fewer observed values than `min_context`, ValueRangeError for values outside the model's
+        transform.
         """
         batch = window_batch(np.asarray(contexts, dtype=np.float64), self.context_length)
         self._check_contexts(batch, [f"row {row}" for row in range(len(batch.level))])
@@ -447,6 +456,20 @@ def _block(batch: ContextBatch, history: NDArray[np.float64], *, start: int, hor
         level=batch.level + last,
         num_observed=np.isfinite(history).sum(axis=1, dtype=np.int64),
     )
+        self._check_domain(batch, labels)
+
+    def _check_domain(self, batch: ContextBatch, labels: NDArray[Any]) -> None:
+        """ValueRangeError where the model reads values by a transform that they do not have."""
+        transform = self.info.model.get("transform")
+        if transform not in POSITIVE_TRANSFORMS:
+            return
+        lowest = lowest_value(batch)
+        if (wrong := lowest <= 0).any():
+            raise ValueRangeError(
+                f"the model reads values by transform={transform!r}, which needs them above zero, and got "
+                f"{lowest[wrong].min():g} in {named(labels[wrong])}; leave these series out, send them "
+                "without such values, or train a model with transform='asinh' or 'none'"
+            )
 
 
 def _ahead(values: NDArray[np.float32] | None, *, start: int, length: int) -> NDArray[np.float32] | None:
@@ -455,6 +478,14 @@ def _ahead(values: NDArray[np.float32] | None, *, start: int, length: int) -> ND
         return None
     part = values[..., start : start + length]
     missing = np.full((*part.shape[:-1], length - part.shape[-1]), np.nan, dtype=np.float32)
+def lowest_value(batch: ContextBatch) -> NDArray[np.float64]:
+    """(B,) the least observed value in units; zero where float32 cannot tell it from zero."""
+    raw = batch.raw()
+    largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
+    lowest = np.nanmin(raw, axis=1)
+    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest)
+
+
     return np.concatenate([part, missing], axis=-1)
 
 

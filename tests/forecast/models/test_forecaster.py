@@ -15,6 +15,7 @@ from forecast.errors import (
     EmptyDataError,
     FrequencyError,
     HorizonError,
+    ValueRangeError,
 )
 from forecast.models import forecaster as module
 from forecast.models.baselines import baseline_forecaster
@@ -123,6 +124,29 @@ def test_a_history_that_is_missing_in_the_whole_context_is_refused() -> None:
     gone = np.concatenate([walk(40), np.full(70, np.nan)])
     with pytest.raises(EmptyDataError, match="all values are missing in the last 64 steps of 'a'"):
         forecaster().predict(panel(gone))
+
+
+@pytest.mark.parametrize("transform", ["log", "relative"])
+@pytest.mark.parametrize("value", [0.0, -3.0])
+@pytest.mark.parametrize("level", [0.7, 1.0, 1e6])
+def test_values_that_a_transform_does_not_have_are_refused_naming_series(
+    transform: str, value: float, level: float
+) -> None:
+    model = forecaster(transform=transform)
+    good = level * np.linspace(0.5, 1.5, 48)
+    bad = np.where(np.arange(48) == 40, value, good)
+    with pytest.raises(ValueRangeError, match=r"above zero, and got (0|-3) in 'b'; leave these series out"):
+        model.predict(panel(good, bad))
+    with pytest.raises(ValueRangeError, match=r"got (0|-3) in 'row 1'"):
+        model.predict_windows(np.stack([good, bad]))
+    assert np.isfinite(model.predict(panel(good)).values).all()
+
+
+def test_a_value_outside_the_context_is_no_matter() -> None:
+    model = forecaster(transform="log")
+    early = np.concatenate([[0.0], walk(model.context_length)])
+    assert np.isfinite(model.predict(panel(early)).values).all()
+    assert np.isfinite(forecaster(transform="none").predict(panel(-walk())).values).all()
 
 
 @pytest.mark.parametrize(
