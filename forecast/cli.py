@@ -84,7 +84,7 @@ def _home() -> str:
 def main() -> None:
     """Run the command line: an error raised on purpose ends in one line on stderr and its exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="forecast", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except _USAGE_ERROR as error:
         _refuse_usage(error)

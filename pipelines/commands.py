@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forecast.errors import ColumnsError, DataError, FrequencyError, LevelError, SpecError
+from pipelines.tables import number, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,9 +250,9 @@ def _print_outcome(recipe: "Recipe", outcome: dict[str, Any]) -> None:
     """A readable summary: every candidate, best first, and what was decided."""
     metric = recipe.gate.metric
     ranked = sorted(outcome["candidates"], key=lambda each: _or_infinity(each["metrics"].get(metric)))
-    rows = [[each["name"], *(_number(each["metrics"].get(name)) for name in METRICS)] for each in ranked]
+    rows = [[each["name"], *(number(each["metrics"].get(name)) for name in METRICS)] for each in ranked]
     typer.echo(f"candidates of {recipe.name} on the same unseen windows, best {metric} first")
-    _print_table(["model", *METRICS.values()], rows, num_texts=1)
+    print_table(["model", *METRICS.values()], rows, numbers=METRICS.values())
     version = f" (version {outcome['model_version']})" if outcome["model_version"] else ""
     typer.echo(f"{outcome['verdict']}{version}: {outcome['reason']}")
 
@@ -264,7 +265,7 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         [row["name"], ", ".join(row["aliases"]), row["kind"], row["freq"], *_numbers(row)] for row in rows
     ]
     titles = ["name", "aliases", "kind", "freq", "version", "horizon", "trained until", *METRICS.values()]
-    _print_table(titles, texts, num_texts=4)
+    print_table(titles, texts, numbers=titles[4:])
 
 
 def _numbers(row: dict[str, Any]) -> list[str]:
@@ -274,23 +275,8 @@ def _numbers(row: dict[str, Any]) -> list[str]:
         row["version"],
         str(row["horizon"]),
         trained_until,
-        *(_number(row["metrics"].get(name)) for name in METRICS),
+        *(number(row["metrics"].get(name)) for name in METRICS),
     ]
-
-
-def _print_table(titles: list[str], rows: list[list[str]], *, num_texts: int) -> None:
-    """A table whose first columns are texts and the others numbers; as wide as needed in a file or pipe."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index < num_texts else "right", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def _model_row(version: "Version") -> dict[str, Any]:
@@ -306,10 +292,6 @@ def _model_row(version: "Version") -> dict[str, Any]:
         "trained_until": tags.get("forecast.trained_until", ""),
         "run_id": version.run_id,
     }
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
 
 
 def _or_infinity(value: float | None) -> float:

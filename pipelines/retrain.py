@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -136,7 +136,9 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
         candidates = [trial.evaluated for trial in trials]
         decision = gate.decide(candidates, recipe, incumbent=incumbent)
         winner = next(trial for trial in trials if trial.evaluated is decision.winner)
-        version = None if dry_run else _publish(job, parent, winner, decision)
+        version = None
+        if not dry_run:
+            version, decision = _publish(job, parent, winner, decision, incumbent)
         outcome = _outcome(
             job,
             run_id=parent.run_id,
@@ -223,8 +225,18 @@ def _frozen(job: Job, champion: registry.Version, blocks: "Blocks") -> "Frozen |
     return Frozen(forecasts=frame[~seen], is_fair=until is None or bool(fitted_until >= until))
 
 
-def _publish(job: Job, parent: tracking.OpenRun, trial: Trial, decision: "Decision") -> str:
-    """Refit the winner on all data, register it, and only then move an alias; returns the version."""
+def _publish(
+    job: Job,
+    parent: tracking.OpenRun,
+    trial: Trial,
+    decision: "Decision",
+    incumbent: "Incumbent | None",
+) -> "tuple[str, Decision]":
+    """Refit the winner on all data, register it, and only then move an alias.
+
+    Returns the version and the decision that holds: where somebody moved the alias since the champion was
+    looked at, nothing is promoted, and the same command decides anew.
+    """
     from forecast.evaluation.candidates import refit_full
 
     job.say(f"{trial.spec.backbone}: trained again on all data")
@@ -241,10 +253,17 @@ def _publish(job: Job, parent: tracking.OpenRun, trial: Trial, decision: "Decisi
         example=_example(job.panel, forecaster.info),
     )
     if decision.promote:
-        registry.promote(version, reason=decision.reason)
-    else:
-        registry.challenge(version, reason=decision.reason)
-    return version.version
+        expected = incumbent.version if incumbent else None
+        if registry.promote(version, reason=decision.reason, expected=expected, figures=decision.figures):
+            return version.version, decision
+        reason = (
+            "another version became champion while this one was made, so nothing was promoted; run the same "
+            f"command again to decide anew (it was to be promoted: {decision.reason})"
+        )
+        decision = replace(decision, promote=False, reason=reason)
+        parent.tags({IDENTITY: "undecided"})
+    registry.challenge(version, reason=decision.reason)
+    return version.version, decision
 
 
 class Progress:

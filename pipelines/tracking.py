@@ -185,20 +185,27 @@ def run(
 
 def newest_run(experiment_name: str, *, tags: Mapping[str, str]) -> "Run | None":
     """The newest finished run that carries all these tags; None where there is none."""
+    found = runs(experiment_name, tags=tags, most=1)
+    return found[0] if found else None
+
+
+def runs(experiment_name: str, *, tags: Mapping[str, str], most: int = 1000) -> "list[Run]":
+    """The finished runs that carry all these tags, newest first."""
     found = client().get_experiment_by_name(experiment_name)
     if found is None:
-        return None
+        return []
     conditions = [
         "attributes.status = 'FINISHED'",
         *(f"tags.`{key}` = '{value}'" for key, value in tags.items()),
     ]
-    runs = client().search_runs(
-        [found.experiment_id],
-        " and ".join(conditions),
-        max_results=1,
-        order_by=["attributes.start_time DESC"],
+    return list(
+        client().search_runs(
+            [found.experiment_id],
+            " and ".join(conditions),
+            max_results=most,
+            order_by=["attributes.start_time DESC"],
+        )
     )
-    return runs[0] if runs else None
 
 
 def children(parent: "Run") -> "list[Run]":
