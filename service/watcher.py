@@ -337,7 +337,11 @@ def main() -> None:
     from filelock import FileLock
 
     cache = Cache.of(arguments.model)
-    cache.wanted.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.error("the cache cannot be written (%s); set FORECAST_HOME to a folder that can", error)
+        sys.exit(1)
     with FileLock(cache.lock_file, poll_interval=0.1):
         for stale in cache.wanted.iterdir():
             stale.unlink(missing_ok=True)

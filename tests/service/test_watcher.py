@@ -1,7 +1,10 @@
 """The watcher against a real MLflow registry on SQLite: what it copies, keeps, and does when things break."""
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,23 @@ def test_a_version_without_an_alias_is_no_trouble_before_the_first_copy(
     Watcher(cache).poll()
     assert cache.read().aliases == {"air": {}}
     assert "cannot be used" not in caplog.text
+
+
+def test_a_home_that_cannot_be_written_ends_the_watcher_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "service.watcher"],
+        stdin=subprocess.PIPE,  # open for as long as the service lives
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FORECAST_HOME": str(tmp_path / "file")},
+    )
+    assert watcher.stderr is not None
+    with watcher:
+        assert watcher.wait(timeout=60) == 1
+        said = watcher.stderr.read()
+    assert said.count("\n") == 1
+    assert "set FORECAST_HOME" in said
 
 
 def test_an_empty_home_is_not_given_a_database(cache: Cache) -> None:
