@@ -26,7 +26,9 @@ class ForecastModel(PythonModel):
     ) -> pd.DataFrame:
         """unique_id, ds, median, lo-80, hi-80, ... for every series; `params` may set horizon and levels."""
         asked = params or {}
-        panel = from_frame(model_input, freq=self.forecaster.freq.alias)
+        info = self.forecaster.info
+        covariates: dict[str, Any] = dict(info.covariates)
+        panel = from_frame(model_input, freq=info.freq, **covariates)
         forecast = self.forecaster.predict(panel, horizon=asked.get("horizon"))
         return forecast.to_frame(levels=[float(level) for level in asked.get("levels", ())])
 
