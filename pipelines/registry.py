@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecast import __version__
-from forecast.errors import ArtifactError, NotFoundError
+from forecast.errors import ArtifactError, LockedError, NotFoundError
 from pipelines import tracking
+from pipelines.lock import promotion_lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,24 +149,74 @@ def register(
     return _version(made, {})
 
 
-def promote(version: Version, *, reason: str) -> None:
-    """Make a version champion; the one before becomes `previous`. Who, when and why become tags."""
-    before = champion(version.name)
-    origin = before.version if before else "none"
-    _audit(version, verdict="promoted", reason=reason, before=origin)
-    aliases = tracking.client()
-    if before and before.version != version.version:
-        aliases.set_registered_model_alias(version.name, PREVIOUS, before.version)
-    aliases.set_registered_model_alias(version.name, CHAMPION, version.version)
-    if CHALLENGER in _aliases(version.name).get(version.version, ()):
-        aliases.delete_registered_model_alias(version.name, CHALLENGER)
+class Anybody:
+    """Stands for whichever version is champion."""
+
+
+def promote(
+    version: Version,
+    *,
+    reason: str,
+    expected: str | type[Anybody] | None = Anybody,
+    figures: Mapping[str, float] | None = None,
+    action: str = "promote",
+) -> bool:
+    """Make a version champion and the one before `previous`; who, when, from, to and why are kept.
+
+    `expected` is the champion that the decision was made against (None: there was none). Where another
+    version has become champion meanwhile, nothing is moved and the answer is False. LockedError when another
+    promotion holds the lock.
+    """
+    with promotion_lock(version.name):
+        before = champion(version.name)
+        origin = before.version if before else None
+        if expected is not Anybody and origin != expected:
+            return False
+        verdict = "rolled back to" if action == "rollback" else "promoted"
+        _audit(version, verdict=verdict, reason=reason, before=origin or "none", figures=figures)
+        aliases = tracking.client()
+        if before and before.version != version.version:
+            aliases.set_registered_model_alias(version.name, PREVIOUS, before.version)
+        aliases.set_registered_model_alias(version.name, CHAMPION, version.version)
+        for alias in set(_aliases(version.name).get(version.version, ())) & {CHALLENGER, PREVIOUS}:
+            aliases.delete_registered_model_alias(version.name, alias)
+        _log_promotion(version, action=action, origin=origin, reason=reason, figures=figures or {})
+    return True
+
+
+def rollback(name: str, *, reason: str) -> tuple[Version, Version]:
+    """Make `previous` champion again, and the champion `previous`; returns (from, to).
+
+    Raises NotFoundError where the model has no champion or nothing served before it.
+    """
+    current, before = find(f"{name}@{CHAMPION}"), find(f"{name}@{PREVIOUS}")
+    load(before)
+    if not promote(before, reason=reason, expected=current.version, action="rollback"):
+        raise LockedError(
+            f"the champion of {name!r} was changed by somebody else just now; look at `forecast history "
+            f"{name}` and try again"
+        )
+    return current, before
 
 
 def challenge(version: Version, *, reason: str) -> None:
     """Make a version challenger: it was not good enough to serve, and the tags say why."""
-    before = champion(version.name)
-    _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
-    tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
+    with promotion_lock(version.name):
+        before = champion(version.name)
+        _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
+        tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
+
+
+def promotions(name: str) -> list[dict[str, Any]]:
+    """Every move of the alias `champion` that was made by us, newest first: when, who, from, to, why."""
+    with tracking.answering():
+        runs = tracking.runs(name, tags={"forecast.role": "promotion"})
+    keys = ("action", "from", "to", "by", "at", "reason")
+    return [
+        {key: run.data.tags.get(f"forecast.{key}", "") for key in keys}
+        | {"figures": dict(run.data.metrics), "run_id": str(run.info.run_id)}
+        for run in runs
+    ]
 
 
 def load(version: Version) -> "Forecaster":
@@ -270,16 +321,42 @@ def _answer(forecaster: "Forecaster", frame: "pd.DataFrame", *, levels: Sequence
     return forecaster.predict(panel).to_frame(levels=levels)
 
 
-def _audit(version: Version, *, verdict: str, reason: str, before: str) -> None:
+def _audit(
+    version: Version, *, verdict: str, reason: str, before: str, figures: Mapping[str, float] | None = None
+) -> None:
+    """Who decided what about a version, when, against which champion, why, and by which numbers."""
     tags = {
         "forecast.verdict": verdict,
         "forecast.reason": reason,
         "forecast.decided_by": _user(),
-        "forecast.decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "forecast.decided_at": _now(),
         "forecast.champion_before": before,
+        "forecast.figures": json.dumps(dict(figures or {})),
     }
     for key, value in tags.items():
         tracking.client().set_model_version_tag(version.name, version.version, key, value)
+
+
+def _log_promotion(
+    version: Version, *, action: str, origin: str | None, reason: str, figures: Mapping[str, float]
+) -> None:
+    """A run that tells of one move of the alias: aliases themselves have no history."""
+    tags = {
+        "forecast.role": "promotion",
+        "forecast.action": action,
+        "forecast.from": origin or "none",
+        "forecast.to": version.version,
+        "forecast.by": _user(),
+        "forecast.at": _now(),
+        "forecast.reason": reason,
+    }
+    name = f"{action} {origin or 'none'} -> {version.version}"
+    with tracking.run(tracking.experiment(version.name), name=name, tags=tags) as run:
+        run.metrics(figures)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _model_id(source: str) -> str:
