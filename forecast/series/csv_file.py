@@ -206,8 +206,8 @@ class CsvTable(ArrowTable):
             )
         return pc.replace_substring_regex(texts, r"^\+", "").cast(pa.float64())
 
-    def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        return as_codes(self.text(name), name)
+    def codes(self, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
+        return as_codes(self.text(name), name, optional=optional)
 
     def text(self, name: str) -> Any:
         """A column as it is written."""

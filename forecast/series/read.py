@@ -231,8 +231,7 @@ def _numbers(table: Table, name: str, *, is_covariate: bool) -> NDArray[np.float
 
 def _static(table: Table, plan: RowPlan, names: Sequence[str]) -> StaticCovariates:
     """Static covariates from the first row of each series; CovariateError where the rows differ."""
-    runs = plan.runs if plan.runs is not None else None
-    first = plan.bounds[:-1] if runs is None else runs[plan.bounds[:-1]]
+    first = plan.first_rows
     sizes = np.diff(np.append(first, table.num_rows))
     columns: dict[str, list[Any]] = {}
     for name in names:
@@ -240,7 +239,7 @@ def _static(table: Table, plan: RowPlan, names: Sequence[str]) -> StaticCovariat
             values: NDArray[Any] = plan.sorted_rows(table.floats(name))
             texts: NDArray[Any] = values
         else:
-            codes, texts = table.codes(name)
+            codes, texts = table.codes(name, optional=True)
             values = plan.sorted_rows(codes)
         chosen = values[first]
         same = (values == np.repeat(chosen, sizes)) | (
@@ -252,7 +251,9 @@ def _static(table: Table, plan: RowPlan, names: Sequence[str]) -> StaticCovariat
                 f"the static covariate {name!r} changes within series {str(series)!r}; correct it, or give it"
                 " as a past or known covariate."
             )
-        columns[name] = chosen.tolist() if texts is values else texts[chosen].tolist()
+        columns[name] = (
+            chosen.tolist() if texts is values else [None if code < 0 else texts[code] for code in chosen]
+        )
     return StaticCovariates.from_columns(columns, len(plan.unique_ids))
 
 
@@ -278,14 +279,11 @@ def _finished(
 
 
 def _without_future_rows(panel: Panel) -> Panel:
-    """The panel without the rows at the end of each series that have known covariates and no y."""
-    known = np.asarray(~np.isnan(panel.known.values).all(axis=0))
-    future = np.isnan(panel.base) & known[flat_indices(panel.known.begins, panel.known.lengths)]
-    steps = np.arange(len(future))
-    last_past = np.maximum.reduceat(
-        np.where(future, -1, steps), panel.begins
-    )  # last step that is no future row
-    lengths = np.maximum(last_past - panel.begins + 1, 0)
+    """The panel without its rows after the last y of each series, where one of them has a known covariate."""
+    given = np.asarray(~np.isnan(panel.known.values).all(axis=0))
+    last_known = _last(given[flat_indices(panel.known.begins, panel.known.lengths)], panel)
+    last_y = _last(~np.isnan(panel.base), panel)
+    lengths = np.where(last_known > last_y, last_y + 1, panel.lengths)
     count = int((panel.lengths - lengths).sum())
     if not count:
         return panel
@@ -293,6 +291,12 @@ def _without_future_rows(panel: Panel) -> Panel:
     message = f"{count:,} rows with known covariates and no y lie in the future of: {name_series(names)}"
     cut = panel.head(lengths)
     return replace(cut, report=cut.report.add(finding("future_rows", message, names, count)))
+
+
+def _last(flags: NDArray[np.bool_], panel: Panel) -> NDArray[np.int64]:
+    """(N,) the last step of each series at which a flag (T,) holds; -1 where none does."""
+    last = np.maximum.reduceat(np.where(flags, np.arange(len(flags)), -1), panel.begins)
+    return np.asarray(np.maximum(last - panel.begins, -1))
 
 
 def _from_wide(

@@ -116,10 +116,8 @@ class RowPlan:
     """(T,) for "trading" only."""
     order: NDArray[np.int64] | None = None
     """(R,) the rows sorted by series and time; None where they were."""
-    runs: NDArray[np.int64] | None = None
-    """The first of each run of rows with one stamp; None where none is repeated."""
-    merge: str = "first"
-    """The value of a run."""
+    merges: tuple[tuple[NDArray[np.int64], str], ...] = ()
+    """One after another: the first of each run of rows with one stamp, and how a run becomes one value."""
     places: NDArray[np.int64] | None = None
     """The step in T of each distinct row; None where there are no gaps."""
     findings: tuple[Finding, ...] = ()
@@ -129,19 +127,28 @@ class RowPlan:
         """(N,) steps without a row."""
         return self.lengths - np.diff(self.bounds)
 
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """(N,) the first of the sorted rows of each series."""
+        rows = self.bounds[:-1]
+        for first, _ in reversed(self.merges):
+            rows = first[rows]
+        return rows
+
     def sorted_rows(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values (R,) of rows as they came, sorted by series and time."""
         return values if self.order is None else values[self.order]
 
     def series_at(self, row: int) -> str:
         """The series of one of the sorted rows."""
-        row = row if self.runs is None else int(np.searchsorted(self.runs, row, side="right")) - 1
+        for first, _ in self.merges:
+            row = int(np.searchsorted(first, row, side="right")) - 1
         return str(self.unique_ids[int(np.searchsorted(self.bounds, row, side="right")) - 1])
 
     def regular(self, values: NDArray[np.float64], *, gaps: str = "nan") -> NDArray[np.float64]:
         """Sorted rows (R,) as regular series (T,): repeated stamps merged, absent steps filled."""
-        if self.runs is not None:
-            values = merged(values, self.runs, self.merge)
+        for first, how in self.merges:
+            values = merged(values, first, how)
         if self.places is None:
             return values
         return _spread(values, self.places, int(self.lengths.sum()), gaps)
@@ -166,13 +173,24 @@ def plan_rows(
     order = _order(unique_ids, runs, stamps, findings)
     if order is not None:
         runs, stamps = Runs.of(runs.expand()[order]), stamps[order]
-    if policies.grid is not None:
+    merges: list[tuple[NDArray[np.int64], str]] = []
+
+    def once(how: str) -> tuple[Runs, Stamps]:
+        first = _repeats(unique_ids, runs, stamps, how, findings)
+        if first is None:
+            return runs, stamps
+        merges.append((first, how))
+        return Runs(codes=runs.codes, bounds=np.searchsorted(first, runs.bounds)), stamps[first]
+
+    if policies.grid is None:
+        runs, stamps = once(policies.duplicates)
+    else:
         freq = _grid(policies.grid, freq)
+        if policies.duplicates != "error":
+            runs, stamps = once(policies.duplicates)
         stamps = _on_grid(unique_ids, runs, stamps, freq, policies, timezone, findings)
-    first, merge = _repeats(unique_ids, runs, stamps, policies, findings)
+        runs, stamps = once(policies.aggregate)
     bounds = runs.bounds
-    if first is not None:
-        bounds, stamps = np.searchsorted(first, bounds), stamps[first]
     names = np.asarray(unique_ids[runs.codes])
     freq = freq or _inferred(names, stamps, bounds, timezone, findings)
     shared: dict[str, Any] = {
@@ -181,7 +199,7 @@ def plan_rows(
         "starts": stamps[bounds[:-1]],
         "freq": freq,
     }
-    shared |= {"order": order, "runs": first, "merge": merge}
+    shared |= {"order": order, "merges": tuple(merges)}
     if freq.kind == "trading":
         check_kind(stamps, freq, "ds")
         return RowPlan(**shared, lengths=np.diff(bounds), stamps=stamps, findings=tuple(findings))
@@ -318,17 +336,13 @@ def _repeats(
     unique_ids: NDArray[Any],
     runs: Runs,
     stamps: Stamps,
-    policies: Policies,
+    how: str,
     findings: list[Finding],
-) -> tuple[NDArray[np.int64] | None, str]:
-    """The first of each group of rows with one stamp, and how a group becomes one value.
-
-    None where no stamp is repeated.
-    """
+) -> NDArray[np.int64] | None:
+    """The first of each group of rows with one stamp; None where no stamp is repeated."""
     repeated = runs.within(stamps[1:] == stamps[:-1])
-    how = policies.aggregate if policies.grid and policies.duplicates == "error" else policies.duplicates
     if not len(repeated):
-        return None, "first"
+        return None
     if how == "error":
         series = unique_ids[runs.at(repeated[:1])[0]]
         raise DuplicateStampsError(
@@ -340,7 +354,7 @@ def _repeats(
     findings.append(found_in("duplicates_resolved", message, unique_ids, runs.at(repeated)))
     is_first = np.ones(len(stamps), dtype=bool)
     is_first[repeated] = False
-    return np.flatnonzero(is_first), how
+    return np.flatnonzero(is_first)
 
 
 def merged(values: NDArray[np.float64], first: NDArray[np.int64], how: str) -> NDArray[np.float64]:

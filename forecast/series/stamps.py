@@ -6,6 +6,7 @@ Dates, date-times and integers in whatever form they come, to datetime64[us] in 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 import numpy as np
@@ -97,6 +98,9 @@ def _plain(series: pd.Series, what: str) -> pd.Series:
     if series.dtype != object:
         return series
     kinds = set(map(type, series))
+    if kinds and all(issubclass(kind, datetime) for kind in kinds):
+        zones = {str(stamp.tzinfo) for stamp in series}
+        return pd.Series(pd.DatetimeIndex(series)) if len(zones) == 1 and zones != {"None"} else series
     if kinds <= {int, np.int64, np.int32}:
         try:
             return series.astype("int64")

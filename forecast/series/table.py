@@ -41,12 +41,12 @@ class Table(ABC):
             )
         return as_floats(self.column(name))
 
-    def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def codes(self, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
         """A column as codes (R,) and the distinct texts (N,) they stand for.
 
-        DataError where one is missing.
+        DataError where one is missing, unless it is `optional`: then its code is -1.
         """
-        return as_codes(self.column(name), name)
+        return as_codes(self.column(name), name, optional=optional)
 
 
 class PandasTable(Table):
@@ -161,11 +161,11 @@ class ParquetTable(ArrowTable):
             end += len(part)
         return values
 
-    def codes(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def codes(self, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.data is None:
-            return super().codes(name)
+            return super().codes(name, optional=optional)
         file = pq.ParquetFile(self.path, read_dictionary=[name], pre_buffer=False)
-        coded = as_codes(file.read(columns=[name], use_threads=False).column(0), name)
+        coded = as_codes(file.read(columns=[name], use_threads=False).column(0), name, optional=optional)
         pa.default_memory_pool().release_unused()
         return coded
 
@@ -204,23 +204,23 @@ def as_floats(column: Any) -> NDArray[np.float64]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def as_codes(column: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A pandas or Arrow column as codes and distinct texts; DataError where one is missing."""
+def as_codes(column: Any, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A pandas or Arrow column as codes and distinct texts; see `Table.codes`."""
     codes, distinct = _pandas_codes(column) if isinstance(column, pd.Series) else _arrow_codes(column)
-    if len(codes) and codes.min() < 0:
+    if not optional and len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(
             f"the column {name!r} is empty in {(codes < 0).sum():,} rows, first in row {row + 1}; give every"
             " row its series."
         )
     used = np.zeros(len(distinct), dtype=bool)
-    used[codes] = True
+    used[codes[codes >= 0] if optional else codes] = True
     texts = np.array([_text(value) for value in distinct], dtype=object)
     if used.all() and len(set(texts)) == len(texts):
         return codes, texts
     kept, places = _merge(texts[used])
-    renumbered = np.full(len(distinct), -1, dtype=np.int64)
-    renumbered[used] = places
+    renumbered = np.full(len(distinct) + 1, -1, dtype=np.int64)  # the last one is that of code -1
+    renumbered[:-1][used] = places
     return renumbered[codes], kept
 
 

@@ -508,3 +508,51 @@ def test_the_hour_that_machine_temperature_repeats_is_resolved() -> None:
     assert panel.report.codes == ("sorted", "duplicates_resolved")
     assert panel.lengths[0] == 22683
     assert panel.num_gaps.tolist() == [0]
+
+
+def test_repeated_stamps_are_resolved_before_readings_are_put_on_a_grid() -> None:
+    stamps = pd.to_datetime(["2024-01-01T00:01", "2024-01-01T00:01", "2024-01-01T00:03", "2024-01-01T00:06"])
+    data = pd.DataFrame({"ds": stamps, "y": [1.0, 9.0, 2.0, 4.0], "kind": "x"})
+    panel = fc.from_frame(data, grid="5min", duplicates="last", aggregate="sum", y="y", static=["kind"])
+    np.testing.assert_array_equal(panel.y(0), [11.0, 4.0])
+    assert panel.static.categories == (("x",),)
+    assert [found.code for found in panel.report].count("duplicates_resolved") == 2
+    np.testing.assert_array_equal(
+        fc.from_frame(data[["ds", "y"]], grid="5min", aggregate="sum").y(0), [12.0, 4.0]
+    )
+
+
+@pytest.mark.parametrize("kind", ["pandas", "categories", "arrow", "parquet"])
+def test_a_series_may_lack_a_category(kind: str, tmp_path: Path) -> None:
+    data = pd.concat([frame(shop="x"), frame(unique_id="b", shop=None), frame(unique_id="c", shop="y")])
+    if kind == "categories":
+        data["shop"] = pd.Categorical(data["shop"], categories=["unused", "y", "x"])
+    if kind == "arrow":
+        data = pa.Table.from_pandas(data, preserve_index=False)
+    if kind == "parquet":
+        data.to_parquet(tmp_path / "data.parquet")
+        panel = fc.read_parquet(tmp_path / "data.parquet", static=["shop"])
+    else:
+        panel = fc.from_frame(data, static=["shop"])
+    assert panel.static.categories == (("x", "y"),)
+    np.testing.assert_array_equal(panel.static.codes[:, 0], [0, -1, 1])
+
+
+def test_python_dates_of_one_zone_are_not_mixed_in_summer() -> None:
+    days = pd.date_range("2024-03-25", periods=10, freq="D", tz="Europe/Berlin")
+    data = frame(ds=pd.Series(list(days.to_pydatetime()), dtype=object))
+    panel = fc.from_frame(data, freq="D")
+    assert panel.timezone == "Europe/Berlin"
+    assert (panel.to_frame()["ds"].to_numpy() == days.to_numpy()).all()
+
+
+@pytest.mark.parametrize("hole", [7, 8, 9])
+def test_the_future_begins_after_the_last_value_whatever_is_known_there(hole: int) -> None:
+    data = frame(price=1.0)
+    data.loc[7:, "y"] = NAN
+    data.loc[hole, "price"] = NAN
+    panel = fc.from_frame(data, freq="D", known=["price"])
+    assert panel.lengths[0] == 7
+    assert panel.known.lengths[0] == 10
+    data["price"] = data["price"].where(data.index < 7)
+    assert fc.from_frame(data, freq="D", known=["price"]).lengths[0] == 10
