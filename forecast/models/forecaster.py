@@ -16,11 +16,12 @@ from forecast.errors import (
     ArtifactError,
     ContextError,
     CovariateError,
+    DataError,
     EmptyDataError,
     FrequencyError,
     HorizonError,
-)
     ValueRangeError,
+)
 from forecast.models.calibration import (
     FEW_WINDOWS,
     Calibration,
@@ -32,6 +33,7 @@ from forecast.models.identity import Identity
 from forecast.models.spec import ModelSpec
 from forecast.series.batch import ContextBatch, saturated
 from forecast.series.calendar import Frequency
+from forecast.series.encoding import LARGEST
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
 
@@ -41,14 +43,14 @@ FORMAT_VERSION = 1
 MAX_CELLS = 16_777_216
 """Context values held at once: a panel is forecast in chunks of so many (64 MiB)."""
 
-NUM_NAMED = 5
-"""At most so many ids stand in an error message."""
 POSITIVE_TRANSFORMS = ("log", "relative")
 """Transforms of values above zero."""
 
 ROUNDING = 2.0**-23
 """Share of the largest value below which a relative value may be nothing but float32's rounding."""
 
+NUM_NAMED = 5
+"""At most so many ids stand in an error message."""
 
 
 class Backend(Protocol):
@@ -236,7 +238,7 @@ class Forecaster:
         notes = [own for _, each in parts for own in each]
         return Forecast(
             unique_ids=panel.unique_ids,
-            ds=self._with_holidays(panel).future_stamps(num_steps),
+            ds=self._future_stamps(panel, num_steps),
             quantile_levels=np.asarray(self.quantile_levels, dtype=np.float64),
             values=np.concatenate([values for values, _ in parts]),
             notes=tuple((*own, *sample) for own, sample in zip(notes, in_sample, strict=True)),
@@ -278,19 +280,43 @@ class Forecaster:
         rolled_out = num_steps > self.horizon
         short = np.asarray(panel.lengths) < self.context_length
         flat = constant(batch)
+        unlike = self._unlike_training(batch)
         notes = [
             self._notes(short=bool(short[row]), constant=bool(flat[row]), rolled_out=rolled_out)
+            + [note for note, rows in unlike.items() if rows[row]]
             for row in range(len(panel))
         ]
         return self._values(batch, num_steps), notes
 
     def _batch(self, panel: Panel, num_steps: int) -> ContextBatch:
         """The contexts, with what the model knows of the future as far as it is asked."""
-        calendar = bool(self.info.model.get("calendar"))
+        panel = self._as_trained(panel)
+        calendar = bool(self.info.model.get("calendar")) and panel.has_stamps
         known = bool(self.info.covariates.get("known"))
         blocks = -(-num_steps // self.horizon)
         ahead = num_steps if known else blocks * self.horizon if calendar else 0
         return panel.contexts(self.context_length, horizon=ahead, calendar=calendar)
+
+    def _as_trained(self, panel: Panel) -> Panel:
+        """The panel with the covariates and categories of the training, each in its place."""
+        return panel.with_covariates(
+            past=self.info.covariates.get("past", ()),
+            known=self.info.covariates.get("known", ()),
+            static_numeric=self.info.model.get("static_numeric") or (),
+            static_categories=self.info.model.get("static_categories"),
+        )
+
+    def _unlike_training(self, batch: ContextBatch) -> dict[str, NDArray[np.bool_]]:
+        """By note, the rows (B,) that lack something beside their values which the model would use."""
+        codes, known = batch.static_categorical, batch.known
+        notes: dict[str, NDArray[np.bool_]] = {}
+        if codes is not None:
+            notes["unknown_category"] = np.asarray((codes < 0).any(axis=1))
+        if known is not None:
+            notes["known_missing"] = np.asarray(np.isnan(known[..., batch.context_length :]).any(axis=(1, 2)))
+        if self.info.model.get("calendar") and batch.calendar is None:
+            notes["no_calendar"] = np.ones(len(batch), dtype=bool)
+        return notes
 
     def _notes(self, *, short: bool, constant: bool, rolled_out: bool) -> list[str]:
         """The notes of one series in their fixed order, without those about training data."""
@@ -309,7 +335,7 @@ class Forecaster:
         """Per series, whether its history ends before the training data did and is part of it."""
         if self.trained_until is None or not len(panel):
             return [[] for _ in range(len(panel))]
-        early = np.flatnonzero(panel.last_stamps() < self.trained_until)
+        early = np.flatnonzero((panel.last_stamps() < self.trained_until) | (not panel.has_stamps))
         notes: list[list[str]] = [[] for _ in range(len(panel))]
         if len(early):
             known = self.identity.knows(panel.select(early))
@@ -378,6 +404,12 @@ class Forecaster:
             return values
         return np.clip(values, lower, upper)
 
+    def _future_stamps(self, panel: Panel, num_steps: int) -> NDArray[Any]:
+        """(N, S) the stamps of a forecast, or numbers of steps where the panel has no stamps."""
+        if not panel.has_stamps:
+            return panel.lengths[:, None] + np.arange(num_steps)
+        return self._with_holidays(panel).future_stamps(num_steps)
+
     def _with_holidays(self, panel: Panel) -> Panel:
         """The panel with the model's closed days where it came with none."""
         if self.info.freq != "trading" or len(panel.holidays) or not self.info.holidays:
@@ -424,6 +456,20 @@ class Forecaster:
                 f"the model needs at least {self.min_context} observed values and got "
                 f"{int(observed[short].min())} for {named(labels[short])}; send a longer history"
             )
+        self._check_domain(batch, labels)
+
+    def _check_domain(self, batch: ContextBatch, labels: NDArray[Any]) -> None:
+        """ValueRangeError where the model reads values by a transform that they do not have."""
+        transform = self.info.model.get("transform")
+        if transform not in POSITIVE_TRANSFORMS:
+            return
+        lowest = lowest_value(batch)
+        if (wrong := lowest <= 0).any():
+            raise ValueRangeError(
+                f"the model reads values by transform={transform!r}, which needs them above zero, and got "
+                f"{lowest[wrong].min():g} in {named(labels[wrong])}; leave these series out, send them "
+                "without such values, or train a model with transform='asinh' or 'none'"
+            )
 
 
 def constant(batch: ContextBatch) -> NDArray[np.bool_]:
@@ -432,8 +478,23 @@ def constant(batch: ContextBatch) -> NDArray[np.bool_]:
     return flat
 
 
+def lowest_value(batch: ContextBatch) -> NDArray[np.float64]:
+    """(B,) the least observed value in units; zero where float32 cannot tell it from zero."""
+    raw = batch.raw()
+    largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
+    lowest = np.nanmin(raw, axis=1)
+    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest)
+
+
 def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBatch:
     """Raw windows (B, any length) as a batch of the last `context_length` steps, left-padded with NaN."""
+    if windows.ndim != 2:
+        raise DataError(f"windows are rows of values (B, L); got an array of shape {windows.shape}")
+    if (large := (np.abs(windows) >= LARGEST).any(axis=1)).any():
+        raise ValueRangeError(
+            f"row {int(large.argmax())} holds an infinite value or one beyond ±{LARGEST:g}; correct it, or "
+            "send NaN where a value is missing"
+        )
     windows = windows[:, -context_length:]
     padding = np.full((len(windows), context_length - windows.shape[1]), np.nan)
     return ContextBatch.from_raw(np.concatenate([padding, windows], axis=1))
@@ -456,20 +517,6 @@ def _block(batch: ContextBatch, history: NDArray[np.float64], *, start: int, hor
         level=batch.level + last,
         num_observed=np.isfinite(history).sum(axis=1, dtype=np.int64),
     )
-        self._check_domain(batch, labels)
-
-    def _check_domain(self, batch: ContextBatch, labels: NDArray[Any]) -> None:
-        """ValueRangeError where the model reads values by a transform that they do not have."""
-        transform = self.info.model.get("transform")
-        if transform not in POSITIVE_TRANSFORMS:
-            return
-        lowest = lowest_value(batch)
-        if (wrong := lowest <= 0).any():
-            raise ValueRangeError(
-                f"the model reads values by transform={transform!r}, which needs them above zero, and got "
-                f"{lowest[wrong].min():g} in {named(labels[wrong])}; leave these series out, send them "
-                "without such values, or train a model with transform='asinh' or 'none'"
-            )
 
 
 def _ahead(values: NDArray[np.float32] | None, *, start: int, length: int) -> NDArray[np.float32] | None:
@@ -478,14 +525,6 @@ def _ahead(values: NDArray[np.float32] | None, *, start: int, length: int) -> ND
         return None
     part = values[..., start : start + length]
     missing = np.full((*part.shape[:-1], length - part.shape[-1]), np.nan, dtype=np.float32)
-def lowest_value(batch: ContextBatch) -> NDArray[np.float64]:
-    """(B,) the least observed value in units; zero where float32 cannot tell it from zero."""
-    raw = batch.raw()
-    largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
-    lowest = np.nanmin(raw, axis=1)
-    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest)
-
-
     return np.concatenate([part, missing], axis=-1)
 
 

@@ -240,7 +240,9 @@ class Member(nn.Module):
         if num_static:
             self.static = nn.Linear(num_static, self.tokens.token_size)
         tables = (spec.static_categories or {}).values()
-        self.categories = nn.ModuleList(nn.Embedding(len(t) + 1, self.tokens.token_size) for t in tables)
+        self.categories = nn.ModuleList(
+            nn.Embedding(len(table) + 1, self.tokens.token_size, padding_idx=0) for table in tables
+        )
 
     def _add_future(self, spec: ModelSpec, hidden_size: int) -> None:
         num_patches = -(-spec.horizon // self.patch_length)

@@ -47,18 +47,20 @@ def panel_from_arrays(
     for name in past_names:
         columns[name] = _covariate(name, past or (), names, sizes)
     _check(columns, names, sizes)
-    if (starts is None) == (ds is None):
+    if starts is not None and ds is not None:
         raise DataError(
             "give either starts (the first stamp of each series) or ds (all stamps of each), not both."
         )
+    has_stamps = starts is not None or ds is not None
     closed = holiday_dates(holidays)
     if ds is not None:
         plan, zone = _by_stamps(names, sizes, ds, freq, timezone)
         trading = plan.stamps
     else:
-        plan, zone = _by_starts(names, sizes, () if starts is None else starts, freq, timezone)
+        first = [_any_stamp(freq)] * len(names) if starts is None else starts
+        plan, zone = _by_starts(names, sizes, first, freq, timezone)
         trading = _weekdays(plan, closed, zone) if freq.kind == "trading" else None
-    return panel_of(
+    panel = panel_of(
         replace(plan, stamps=trading),
         columns.__getitem__,
         season_length=season_length,
@@ -69,6 +71,12 @@ def panel_from_arrays(
         static=_static_rows(static, len(names)),
         refuse_missing=True,
     )
+    return replace(panel, has_stamps=has_stamps)
+
+
+def _any_stamp(freq: Frequency) -> Any:
+    """A stamp on the grid, for series that have none."""
+    return 0 if freq.is_integer else freq.advance(np.datetime64("1970-01-01", "us"), 1)
 
 
 def panel_of(

@@ -3,7 +3,7 @@
 N series, C covariates of one kind, T flat values, B chosen series, W steps
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,6 +121,21 @@ class CovariateRows:
             first_observed=np.minimum(self.first_observed, lengths),
         )
 
+    def chosen(self, names: Sequence[str], *, kind: str) -> "CovariateRows":
+        """The rows of these covariates in this order; CovariateError naming those that are missing."""
+        if tuple(names) == self.names:
+            return self
+        require(names, self.names, kind=kind)
+        places = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=tuple(names),
+            values=self.values[places],
+            offsets=self.offsets[places],
+            scales=self.scales[places],
+            first_observed=self.first_observed[places],
+        )
+
     def compact(self) -> "CovariateRows":
         """The same rows with their values one after the other and nothing between."""
         begins = np.cumsum(self.lengths) - self.lengths
@@ -185,6 +200,30 @@ class StaticCovariates:
         """Those of some series."""
         return replace(self, numeric=self.numeric[series], codes=self.codes[series])
 
+    def chosen(self, numeric: Sequence[str], categories: Mapping[str, Sequence[str]]) -> "StaticCovariates":
+        """These numbers and categories in this order, coded as in `categories`.
+
+        A category that is missing or none of them becomes -1; CovariateError names covariates that are
+        missing.
+        """
+        require(numeric, self.numeric_names, kind="numeric static")
+        empty = [
+            name for place, name in enumerate(self.numeric_names) if np.isnan(self.numeric[:, place]).all()
+        ]
+        require(categories, (*self.categorical_names, *empty), kind="categorical static")
+        coded = self.recoded(categories)
+        columns = dict(zip(coded.categorical_names, coded.codes.T, strict=True))
+        unknown = np.full(len(self.codes), -1, dtype=np.int64)
+        return StaticCovariates(
+            numeric_names=tuple(numeric),
+            numeric=self.numeric[:, [self.numeric_names.index(name) for name in numeric]],
+            categorical_names=tuple(categories),
+            codes=np.stack([columns.get(name, unknown) for name in categories], axis=1)
+            if categories
+            else self.codes[:, :0],
+            categories=tuple(tuple(names) for names in categories.values()),
+        )
+
     def recoded(self, categories: Mapping[str, Sequence[str]]) -> "StaticCovariates":
         """With the codes of other categories (those of training), -1 where a category is none of them."""
         codes = self.codes.copy()
@@ -195,6 +234,16 @@ class StaticCovariates:
             codes[:, place] = mapping[self.codes[:, place]]
             tables[place] = tuple(categories.get(name, ()))
         return replace(self, codes=codes, categories=tuple(tables))
+
+
+def require(names: Iterable[str], given: Collection[str], *, kind: str) -> None:
+    """CovariateError naming the covariates that are not among those given."""
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise CovariateError(
+            f"the model needs the {kind} covariates {', '.join(map(repr, missing))}, which are missing here"
+            f" (there are {', '.join(map(repr, given)) or 'none'}); send them with every series."
+        )
 
 
 def _numbers(name: str, column: Sequence[Any]) -> NDArray[np.float32]:

@@ -74,6 +74,8 @@ class Panel:
     static: StaticCovariates
     num_gaps: NDArray[np.int64]
     """(N,) steps that were absent and were filled at the door."""
+    has_stamps: bool = True
+    """Whether the stamps were given; False: counted from an arbitrary start, and without meaning."""
     report: Report = field(default_factory=Report)
 
     @classmethod
@@ -127,9 +129,10 @@ class Panel:
     ) -> "Panel":
         """A panel of one sequence of values per series.
 
-        Each has the first stamp (`starts`) or all stamps (`ds`). None or NaN is missing; gaps in `ds` become
-        missing steps, counted in `num_gaps`. `past`, `known` and `static` are one mapping per series: past
-        histories as long as y, known ones at least as long, static single values. Typed errors name the
+        Each has the first stamp (`starts`) or all stamps (`ds`); without both the series have no stamps, and
+        their forecasts are numbered by step from the first value (0) on. None or NaN is missing; gaps in `ds`
+        become missing steps, counted in `num_gaps`. `past`, `known` and `static` are one mapping per series:
+        past histories as long as y, known ones at least as long, static single values. Typed errors name the
         series: doubled ids, lengths that differ, stamps that cannot be read, are not rising or lie off the
         grid, mixed zones, infinite or too large values, nothing observed.
         """
@@ -252,6 +255,14 @@ class Panel:
         """(N,) whether all observed values of a series are equal."""
         return np.asarray(self._extreme(np.fmin) == self._extreme(np.fmax))
 
+    def lowest(self) -> NDArray[np.float64]:
+        """(N,) the lowest observed value in units, NaN where there is none.
+
+        Zero where float32 relative to the offset cannot tell it from zero.
+        """
+        lowest = self.offsets + self.scales * self._extreme(np.fmin)
+        return np.where(np.abs(lowest) <= np.abs(self.offsets) * 2.0**-23, 0.0, lowest)
+
     def num_observed(self) -> NDArray[np.int64]:
         """(N,) values that are not missing."""
         return self._sums(~np.isnan(self.values))
@@ -287,6 +298,8 @@ class Panel:
             raise DataError(
                 f"the stamp {str(stamp)[:40]!r} cannot be read; write it as 2026-06-30T12:00."
             ) from error
+        if pd.isna(moment) or isinstance(stamp, int | float):
+            raise DataError(f"{str(stamp)[:40]} is no stamp; write one as 2026-06-30T12:00.")
         if moment.tz is not None or self.timezone is None:
             return naive_utc(moment)[()]
         return to_utc(np.array([naive_utc(moment)[()]]), self.timezone)[0]
@@ -355,6 +368,26 @@ class Panel:
             missing = name_series(chosen[places < 0])
             raise DataError(f"the panel has no series {missing}; it has {name_series(self.unique_ids)}.")
         return np.asarray(places, dtype=np.int64)
+
+    def with_covariates(
+        self,
+        *,
+        past: Sequence[str] = (),
+        known: Sequence[str] = (),
+        static_numeric: Sequence[str] = (),
+        static_categories: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Panel":
+        """The panel with these covariates and no others, in this order, and categories coded as given.
+
+        A model reads covariates by their place, so that this stands before it. CovariateError names those
+        that are missing.
+        """
+        return replace(
+            self,
+            past=self.past.chosen(past, kind="past"),
+            known=self.known.chosen(known, kind="known"),
+            static=self.static.chosen(static_numeric, static_categories or {}),
+        )
 
     # Leaving
 

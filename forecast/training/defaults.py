@@ -6,7 +6,7 @@ reason.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -228,11 +228,8 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         64 if num_windows < 10_000 else 256 if num_windows < 1_000_000 else 512
     )
     steps = 200 if few else 600 if num_windows < 10_000 else 1000 if num_windows < 300_000 else 2000
-    epoch_steps = -(-num_windows // batch_size)
-    if config.max_epochs is not None:
-        steps = config.max_epochs * epoch_steps
     if config.max_steps is not None:
-        steps = config.max_steps if config.max_epochs is None else min(steps, config.max_steps)
+        steps = config.max_steps
     length = int(np.median(lengths))
     return Plan(
         num_steps=steps,
@@ -245,6 +242,15 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
     )
 
 
+def in_epochs(planned: Plan, config: TrainConfig, *, num_windows: int) -> Plan:
+    """The plan with the user's epochs, if any, in steps: passes over `num_windows` each."""
+    if config.max_epochs is None:
+        return planned
+    steps = config.max_epochs * -(-num_windows // planned.batch_size)
+    steps = steps if config.max_steps is None else min(steps, config.max_steps)
+    return replace(planned, num_steps=steps, schedule_steps=config.schedule_steps or steps)
+
+
 def _sample(panel: Panel, most: int = 200) -> NDArray[np.int64]:
     """At most so many series, spread evenly, that have something observed."""
     usable = np.flatnonzero(panel.first_observed < panel.lengths)
@@ -252,9 +258,8 @@ def _sample(panel: Panel, most: int = 200) -> NDArray[np.int64]:
 
 
 def _all_positive(panel: Panel) -> bool:
-    lowest = np.fmin.reduceat(panel.values, panel.indptr[:-1])
-    raw = panel.offsets + panel.scales * lowest
-    return bool((raw[~np.isnan(raw)] > 0).all())
+    lowest = panel.lowest()
+    return bool((lowest[~np.isnan(lowest)] > 0).all())
 
 
 def _season_ratio(sample: list[NDArray[np.float64]], season_length: int) -> float:

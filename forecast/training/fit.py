@@ -23,7 +23,7 @@ from forecast.series.panel import Panel
 from forecast.training.baselines import fit_baseline
 from forecast.training.checkpoint import Checkpoint, read, write
 from forecast.training.config import TrainConfig
-from forecast.training.defaults import plan, resolve
+from forecast.training.defaults import in_epochs, plan, resolve
 from forecast.training.events import Listener
 from forecast.training.loop import Training
 from forecast.training.progress import Progress
@@ -34,8 +34,8 @@ from forecast.windows.split import Split, split
 
 MAX_NAMED = 5
 
-WORK_WORTH_THREADS = 10_000_000
-"""Windows in a batch times parameters from which on a second CPU thread is worth its cost."""
+WORK_WORTH_THREADS = 100_000_000
+"""Windows in a batch times tokens times parameters from which on a second CPU thread is worth its cost."""
 
 
 def fit(
@@ -63,6 +63,8 @@ def fit(
         return fit_baseline(panel, spec, held_out=validation or 0)
     config = config or TrainConfig()
     resolved, reasons = resolve(spec, panel)
+    data = _with_covariates(panel, resolved)
+    weights = _checked_weights(weights, len(panel))
     _check_domain(panel, resolved)
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
@@ -70,7 +72,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         network = ForecastNetwork(resolved)
-        job = Job(panel, network, config, device=device, validation=validation, weights=weights)
+        job = Job(data, network, config, device=device, validation=validation, weights=weights)
         with enough_threads(network, batch_size=job.plan.batch_size):
             steps = job.run(on_epoch, resume_from=None if resume_from is None else Path(resume_from))
     return _forecaster(
@@ -93,7 +95,9 @@ def pick_device(name: str) -> torch.device:
 def enough_threads(network: ForecastNetwork, *, batch_size: int) -> Iterator[None]:
     """One CPU thread for a small network: several would mostly wait for each other."""
     before = torch.get_num_threads()
-    work = batch_size * sum(parameter.numel() for parameter in network.parameters())
+    spec = network.spec
+    num_tokens = -(-(spec.context_length or 1) // (spec.patch_length or 1))
+    work = batch_size * num_tokens * sum(parameter.numel() for parameter in network.parameters())
     torch.set_num_threads(1 if work < WORK_WORTH_THREADS else before)
     try:
         yield
@@ -134,6 +138,7 @@ class Job:
         self.sampler = Sampler(panel, windows, device=device, weights=weights, calendar=bool(spec.calendar))
         self.training = DeviceIndex(self.split.training, self.sampler.storage)
         self.validation = DeviceIndex(self.split.validation, self.sampler.storage)
+        self.plan = in_epochs(self.plan, config, num_windows=self.training.num_epoch_windows)
         _measure_covariates(network, panel)
         self._measure_values()
         told = [panel.fingerprint(), spec.to_dict(), config.seed, asdict(self.plan), held_out]
@@ -258,10 +263,39 @@ def _left_out(panel: Panel, windows: WindowSpec, starts: NDArray[np.int64]) -> d
     }
 
 
+def _with_covariates(panel: Panel, spec: ModelSpec) -> Panel:
+    """The panel with the covariates that the spec names, each in its place; CovariateError without one."""
+    return panel.with_covariates(
+        past=spec.past or (),
+        known=spec.known or (),
+        static_numeric=spec.static_numeric or (),
+        static_categories=spec.static_categories,
+    )
+
+
+def _checked_weights(weights: NDArray[np.float32] | None, num_series: int) -> NDArray[np.float32] | None:
+    """Weights (N,), not negative and not all zero; DataError otherwise."""
+    if weights is None:
+        return None
+    checked = np.asarray(weights, dtype=np.float32)
+    if (
+        checked.shape != (num_series,)
+        or not np.isfinite(checked).all()
+        or checked.min() < 0
+        or not checked.any()
+    ):
+        raise DataError(
+            f"weights are {num_series} numbers, one per series, none below zero and not all zero; got an "
+            f"array of shape {checked.shape} from {checked.min(initial=np.inf):g} to "
+            f"{checked.max(initial=-np.inf):g}."
+        )
+    return checked
+
+
 def _check_domain(panel: Panel, spec: ModelSpec) -> None:
     if spec.transform not in ("log", "relative"):
         return
-    lowest = panel.offsets + panel.scales * np.fmin.reduceat(panel.values, panel.indptr[:-1])
+    lowest = panel.lowest()
     wrong = panel.unique_ids[lowest <= 0]
     if len(wrong):
         ids = ", ".join(repr(str(each)) for each in wrong[:MAX_NAMED])

@@ -325,3 +325,15 @@ def test_past_covariates_end_the_roll_out_at_the_horizon() -> None:
     own = replace(own, info=replace(own.info, covariates={"past": ["wind"], "known": [], "static": []}))
     with pytest.raises(CovariateError, match="wind"):
         own.predict(panel(walk()), H + 1)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
+def test_windows_with_infinite_values_are_refused_by_row(value: float) -> None:
+    windows = np.stack([walk(), np.where(np.arange(48) == 47, value, walk())])
+    with pytest.raises(ValueRangeError, match="row 1 holds an infinite value or one beyond"):
+        forecaster().predict_windows(windows)
+
+
+def test_windows_are_rows() -> None:
+    with pytest.raises(DataError, match=r"rows of values \(B, L\); got an array of shape \(48,\)"):
+        forecaster().predict_windows(walk())

@@ -289,3 +289,51 @@ def test_categories_are_recoded_to_those_of_the_training() -> None:
         ["a", "b"], [[1.0], [2.0]], freq="D", starts=["2024-01-01"] * 2, static=[{"shop": "y"}, {"shop": "z"}]
     )
     np.testing.assert_array_equal(panel.static.recoded({"shop": ["x", "y"]}).codes, [[1], [-1]])
+
+
+def test_covariates_are_chosen_by_name() -> None:
+    panel = Panel.from_arrays(
+        ["a"],
+        [[1.0, 2.0]],
+        freq="D",
+        starts=["2024-01-01"],
+        past=[{"p": [1, 2], "q": [3, 4]}],
+        static=[{"n": 1, "m": 2, "shop": "y"}],
+    )
+    chosen = panel.with_covariates(
+        past=["q"], static_numeric=["m", "n"], static_categories={"shop": ["x", "y"]}
+    )
+    assert chosen.past.names == ("q",)
+    np.testing.assert_array_equal(chosen.past.row("q", 0), [3, 4])
+    np.testing.assert_array_equal(chosen.static.numeric, [[2, 1]])
+    np.testing.assert_array_equal(chosen.static.codes, [[1]])
+    assert not len(panel.with_covariates().past)
+    for wanted, message in (
+        ({"past": ["q", "r"]}, "past covariates 'r', which are missing here \\(there are 'p', 'q'\\)"),
+        ({"known": ["k"]}, "known covariates 'k', which are missing here \\(there are none\\)"),
+        ({"static_categories": {"town": ["x"]}}, "categorical static covariates 'town'"),
+    ):
+        with pytest.raises(CovariateError, match=message):
+            panel.with_covariates(**wanted)
+
+
+def test_the_lowest_value_is_zero_where_float32_cannot_tell() -> None:
+    ys = [[1234.567, 0.0, 5.0], [0.1, 0.2, 0.3], [3.0, -1.0, np.nan], [np.nan, np.nan, 7.0]]
+    panel = Panel.from_arrays(list("abcd"), ys, freq="D", starts=["2024-01-01"] * 4)
+    assert panel.lowest()[0] == 0.0
+    np.testing.assert_allclose(panel.lowest()[1:], [0.1, -1.0, 7.0])
+
+
+@pytest.mark.parametrize("stamp", [None, pd.NaT, 5, "soon", float("nan")])
+def test_what_is_no_stamp_is_no_cutoff(stamp: Any) -> None:
+    panel = Panel.from_arrays(["a"], [[1.0, 2.0]], freq="D", starts=["2024-01-01"])
+    with pytest.raises(DataError, match="stamp"):
+        panel.until(stamp)
+
+
+@pytest.mark.parametrize("freq", ["D", "MS", "W-WED", "QE-OCT", "h", "trading", 1])
+def test_series_without_stamps_have_a_place_on_any_grid(freq: str | int) -> None:
+    panel = Panel.from_arrays(["a"], [[1.0, 2.0, 4.0]], freq=freq)
+    assert not panel.has_stamps
+    assert not panel.drop_last(1).has_stamps
+    assert len(panel.to_frame()) == 3

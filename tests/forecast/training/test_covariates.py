@@ -127,3 +127,73 @@ def test_a_shorter_horizon_needs_no_more_of_the_future_than_it_asks_for() -> Non
     data = panel()
     forecaster = fc.fit(data, fc.ModelSpec(**SMALL), fc.TrainConfig(max_steps=2))
     assert forecaster.predict(data, horizon=2).values.shape == (4, 2, 17)
+
+
+def test_a_category_means_the_same_to_a_part_of_the_series() -> None:
+    data = panel()
+    forecaster = fc.fit(data, fc.ModelSpec(**SMALL), fc.TrainConfig(max_steps=20))
+    whole = forecaster.predict(data)
+    alone = bare(data, 1, kind="b")
+    np.testing.assert_allclose(forecaster.predict(alone).values[0], whole.values[1], rtol=1e-5)
+    assert "unknown_category" not in forecaster.predict(alone).notes[0]
+    assert "unknown_category" in forecaster.predict(bare(data, 1, kind="zebra")).notes[0]
+    assert "unknown_category" in forecaster.predict(bare(data, 1, kind=None)).notes[0]
+
+
+def test_covariates_are_told_apart_by_name_not_by_place() -> None:
+    data = panel()
+    switch, other = data.known.row("switch", 0), np.arange(120.0 + H)
+    one, turned = (
+        Panel.from_arrays(["a"], [data.y(0)], freq="D", starts=["2001-01-01"], known=[known])
+        for known in ({"switch": switch, "other": other}, {"new": other, "other": other, "switch": switch})
+    )
+    forecaster = fc.fit(one, fc.ModelSpec(**SMALL), fc.TrainConfig(max_steps=5))
+    np.testing.assert_array_equal(forecaster.predict(one).values, forecaster.predict(turned).values)
+    renamed = Panel.from_arrays(
+        ["a"], [data.y(0)], freq="D", starts=["2001-01-01"], known=[{"switch": switch, "wrong": other}]
+    )
+    with pytest.raises(CovariateError, match=r"known covariates 'other', which are missing here"):
+        forecaster.predict(renamed)
+
+
+def test_a_spec_may_leave_covariates_of_the_panel_out() -> None:
+    spec = fc.ModelSpec(past=(), known=("switch",), static_numeric=(), static_categories={}, **SMALL)
+    forecaster = fc.fit(panel(), spec, fc.TrainConfig(max_steps=2))
+    assert forecaster.info.covariates == {"past": [], "known": ["switch"], "static": []}
+    assert np.isfinite(forecaster.predict(panel()).values).all()
+    with pytest.raises(CovariateError, match="'rain'"):
+        fc.fit(panel(), fc.ModelSpec(known=("rain",), **SMALL))
+
+
+def test_a_known_covariate_with_a_hole_in_the_future_is_noted() -> None:
+    data = panel()
+    forecaster = fc.fit(data, fc.ModelSpec(**SMALL), fc.TrainConfig(max_steps=2))
+    switch = data.known.row("switch", 0)
+    assert "known_missing" not in forecaster.predict(bare(data, 0)).notes[0]
+    hole = [*switch[:-1], None]
+    assert "known_missing" in forecaster.predict(bare(data, 0, switch=hole)).notes[0]
+
+
+def test_series_without_stamps_are_forecast_and_say_so() -> None:
+    ys = [panel(60).y(series) for series in range(2)]
+    dated = Panel.from_arrays(["a", "b"], ys, freq="D", starts=["2001-01-01"] * 2)
+    forecaster = fc.fit(dated, fc.ModelSpec(calendar=True, **SMALL), fc.TrainConfig(max_steps=5))
+    answer = forecaster.predict(Panel.from_arrays(["a", "b"], ys, freq="D"), 2 * H)
+    assert all("no_calendar" in notes for notes in answer.notes)
+    assert "no_calendar" not in forecaster.predict(dated).notes[0]
+    np.testing.assert_array_equal(answer.ds[1], np.arange(60, 60 + 2 * H))
+    windows = forecaster.predict_windows(np.stack([y[-16:] for y in ys]))
+    np.testing.assert_allclose(answer.values[:, :H], windows, rtol=1e-5)
+
+
+def bare(data: Panel, series: int, **changed: Any) -> Panel:
+    """One series of `panel` as it would come in a request of its own."""
+    return Panel.from_arrays(
+        [str(data.unique_ids[series])],
+        [data.y(series)],
+        freq="D",
+        starts=["2001-01-01"],
+        past=[{"wind": data.past.row("wind", series)}],
+        known=[{"switch": changed.get("switch", data.known.row("switch", series))}],
+        static=[{"size": float(series), "kind": changed.get("kind", "ab"[series % 2])}],
+    )

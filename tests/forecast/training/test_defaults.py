@@ -8,7 +8,7 @@ from forecast.errors import DataError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.series.panel import Panel
 from forecast.training.config import TrainConfig
-from forecast.training.defaults import look, plan, resolve
+from forecast.training.defaults import in_epochs, look, plan, resolve
 
 
 def panel(
@@ -104,10 +104,14 @@ def test_few_windows_are_all_learned_for_fixed_steps() -> None:
 
 def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
     spec, lengths = fc.ModelSpec(horizon=12), np.array([1000])
-    config = TrainConfig(max_epochs=2, batch_size=100)
-    assert plan(config, spec=spec, num_windows=950, lengths=lengths).num_steps == 20
-    config = TrainConfig(max_epochs=2, max_steps=7, batch_size=100)
-    assert plan(config, spec=spec, num_windows=950, lengths=lengths).num_steps == 7
+
+    def num_steps(config: TrainConfig) -> int:
+        planned = plan(config, spec=spec, num_windows=950, lengths=lengths)
+        return in_epochs(planned, config, num_windows=810).num_steps
+
+    assert num_steps(TrainConfig(max_epochs=2, batch_size=100)) == 18
+    assert num_steps(TrainConfig(max_epochs=2, max_steps=7, batch_size=100)) == 7
+    assert num_steps(TrainConfig(max_steps=7)) == 7
 
 
 def test_a_season_longer_than_the_context_cannot_be_repeated() -> None:

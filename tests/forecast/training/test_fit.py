@@ -230,3 +230,25 @@ def test_what_was_saved_predicts_the_same_in_both_runtimes(tmp_path: Path) -> No
 
         loaded = load(tmp_path / "model", runtime=runtime).predict(panel()).values
         np.testing.assert_allclose(loaded, expected, rtol=1e-4)
+
+
+def test_an_epoch_is_every_training_window_once() -> None:
+    events: list[EpochEvent] = []
+    held_out = fc.TrainConfig(max_epochs=2, batch_size=8)
+    forecaster = fc.fit(panel(), spec(min_context=12), held_out, on_epoch=events.append, validation=30)
+    windows = sum(max(int(n) - 30 - 12, 0) for n in panel().lengths)
+    assert forecaster.info.min_context == 12
+    assert [(event.epoch, event.step) for event in events] == [(n, n * -(-windows // 8)) for n in (1, 2)]
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, -1, 1], [0, 0, 0], [1, np.nan, 1]])
+def test_weights_that_weigh_nothing_are_refused(weights: list[float]) -> None:
+    with pytest.raises(DataError, match="weights are 3 numbers, one per series"):
+        fc.fit(panel(), spec(), quick(), weights=np.array(weights, dtype=np.float32))
+
+
+def test_a_zero_is_no_positive_value_however_large_its_neighbours() -> None:
+    y = np.array([1234.567, 0.0, *np.linspace(900.3, 1500.7, 70)])
+    data = Panel.from_arrays(["a"], [y], freq="MS", starts=["2001-01-01"])
+    with pytest.raises(ValueRangeError, match="needs values above zero"):
+        fc.fit(data, spec(transform="log"), quick())
