@@ -59,7 +59,7 @@ class TrainConfig:
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints."""
     progress: str = "auto"
-    """auto (a bar on a terminal, nothing elsewhere), bar, lines, or quiet."""
+    """auto (a bar on a terminal, elsewhere a line every ten seconds), bar, lines, or quiet."""
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "max_steps", "schedule_steps", "batch_size", "patience"):

@@ -6,6 +6,7 @@ B windows, N tokens, M future queries, T token_size, D hidden_size
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ class Recurrent(Backbone):
     cell: Callable[..., nn.RNNBase]
     num_states = 1
     """State tensors of the cell: two for an LSTM."""
+    states_at_once: int | None = None
+    """States (windows times tokens times width) of one training pass on a CPU; None: any number."""
 
     def __init__(self, spec: ModelSpec, *, token_size: int) -> None:
         nn.Module.__init__(self)
@@ -43,8 +46,9 @@ class Recurrent(Backbone):
         return {}
 
     def forward(self, tokens: Float[Tensor, "B N T"]) -> Float[Tensor, "B N D"]:
-        states: Tensor = self.rnn(tokens, self._start(tokens))[0]
-        return states
+        parts = tokens.chunk(self._num_parts(tokens))
+        states = [self.rnn(part, self._start(part))[0] for part in parts]
+        return states[0] if len(states) == 1 else torch.cat(states)
 
     def decode(
         self, tokens: Float[Tensor, "B N T"], queries: Float[Tensor, "B M T"]
@@ -57,6 +61,13 @@ class Recurrent(Backbone):
             start = _repeat(end, num_queries)
         states: Tensor = self.rnn(queries.reshape(-1, 1, queries.shape[2]), start)[0]  # (B * M, 1, D)
         return states.reshape(-1, num_queries, self.hidden_size)
+
+    def _num_parts(self, tokens: Tensor) -> int:
+        """Passes into which the windows are split."""
+        most = self.states_at_once
+        if most is None or not self.training or tokens.device.type != "cpu":
+            return 1
+        return -(-tokens.shape[0] * tokens.shape[1] * self.hidden_size // most)
 
     def _start(self, tokens: Tensor) -> Any:
         """The state before the first token, given so that an exported graph takes any number of windows."""

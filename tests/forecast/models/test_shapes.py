@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 from jaxtyping import install_import_hook
 CHECKED = [
@@ -39,6 +41,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_signatures_hold_for_every_backbone_and_a_wrong_shape_is_caught() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -37,6 +37,7 @@ def config(folder: Path | None) -> fc.TrainConfig:
     return fc.TrainConfig(max_steps=150, checkpoint=folder, checkpoint_seconds=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_training_ends_with_the_tensors_of_an_uninterrupted_one(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
