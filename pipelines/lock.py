@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PROMOTION_SECONDS = 60.0
 """How long a promotion waits for another one, which takes well under a second."""
 
+DATABASE_SECONDS = 600.0
+"""How long an upgrade of the database waits for another one."""
+
 LOCK_URL = "FORECAST_LOCK_URL"
 """Names a PostgreSQL database whose advisory locks hold for all hosts; left out, the locks are files."""
 
@@ -41,6 +44,17 @@ def promotion_lock(name: str) -> Iterator[None]:
     A retrain takes it for its last step only, so that an operator need not wait for a training to end.
     """
     with _held(f"{name}.promotion", seconds=PROMOTION_SECONDS):
+        yield
+
+
+@contextmanager
+def database_lock(uri: str) -> Iterator[None]:
+    """Hold the right to change the tables of a database: PostgreSQL keeps the lock itself."""
+    if uri.startswith("postgresql"):
+        with _advisory(uri, "forecast database", seconds=DATABASE_SECONDS):
+            yield
+        return
+    with _held("database", seconds=DATABASE_SECONDS):
         yield
 
 
@@ -83,8 +97,8 @@ def _advisory(url: str, name: str, *, seconds: float) -> Iterator[None]:
     except sqlalchemy.exc.SQLAlchemyError as error:
         # the driver's own words are not repeated: they may name the password
         raise TrackingError(
-            f"the database of {LOCK_URL} cannot be used ({type(error).__name__}); start it, correct that "
-            "variable, or unset it where only one host retrains"
+            f"the database that keeps the locks cannot be used ({type(error).__name__}); start it, correct "
+            f"{LOCK_URL}, or unset that variable where only one host retrains"
         ) from None
     with connection:
         if not _obtained(connection, key, seconds=seconds):

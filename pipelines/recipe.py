@@ -134,6 +134,17 @@ class TrainingSection(Section):
     device: str = "auto"
 
 
+class RetentionSection(Section):
+    """`[retention]`: what `forecast prune` keeps; what has an alias is kept always."""
+
+    keep_versions: int = Field(default=20, ge=1)
+    """The newest versions."""
+    keep_runs: int = Field(default=100, ge=1)
+    """The newest retrains, with the runs of their candidates."""
+    keep_days: float = Field(default=0.0, ge=0.0)
+    """Everything younger than this, whatever its number."""
+
+
 class Recipe(Section):
     """One retraining, fully described. `name` also names the experiment and the registered model."""
 
@@ -149,6 +160,7 @@ class Recipe(Section):
     backtest: BacktestSection = BacktestSection()
     gate: GateSection = GateSection()
     training: TrainingSection = TrainingSection()
+    retention: RetentionSection = RetentionSection()
     model: dict[str, Any] = Field(default_factory=dict)
     """`[model]`: further fields of ModelSpec, for every network among the candidates."""
 
@@ -216,7 +228,7 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """sha256 in hex of everything that decides the model; the data itself has its own fingerprint."""
-        content = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}})
+        content = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}, "retention": True})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _spec(self, name: str) -> ModelSpec:

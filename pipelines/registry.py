@@ -47,6 +47,8 @@ class Version:
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
     source: str
+    created_at: float
+    """Seconds since 1970."""
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -205,6 +207,19 @@ def challenge(version: Version, *, reason: str) -> None:
         before = champion(version.name)
         _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
         tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
+
+
+def delete(version: Version) -> bool:
+    """Delete a version and its logged model, unless an alias points to it by now; whether it was deleted.
+
+    The promotion's lock has to be held.
+    """
+    if _aliases(version.name).get(version.version):
+        return False
+    tracking.client().delete_model_version(version.name, version.version)
+    if (model_id := _model_id(version.source)).startswith("m-"):
+        tracking.client().delete_logged_model(model_id)
+    return True
 
 
 def promotions(name: str) -> list[dict[str, Any]]:
@@ -398,6 +413,7 @@ def _version(each: "ModelVersion", aliases: Mapping[str, tuple[str, ...]]) -> Ve
         aliases=aliases.get(number, ()),
         tags=dict(each.tags),
         source=str(each.source),
+        created_at=float(each.creation_timestamp or 0) / 1000,
     )
 
 

@@ -15,6 +15,7 @@ from forecast.errors import ForecastError
 from pipelines import cards, registry, sources, tracking
 from pipelines.lock import recipe_lock
 from pipelines.recipe import BASELINES, Recipe
+from pipelines.tracking import IDENTITY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +39,6 @@ CURVES = ("train_loss", "validation_loss", "learning_rate")
 
 METRICS = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
 """What the outcome and a version's tags tell of a candidate; its run has all metrics."""
-
-IDENTITY = "forecast.identity"
-"""The tag that a retrain is recognised by: recipe, data and package version in one digest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 """How long a tracking server may take to accept a connection."""
 
+IDENTITY = "forecast.identity"
+"""The tag that a retrain is recognised by: recipe, data and package version in one digest."""
+
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 """What MLflow takes in one call."""
@@ -219,6 +222,44 @@ def children(parent: "Run") -> "list[Run]":
     )
 
 
+def retrains(experiment_name: str) -> "list[Run]":
+    """The parent runs of an experiment, however they ended, newest first; promotions are not among them."""
+    found = client().get_experiment_by_name(experiment_name)
+    if found is None:
+        return []
+    listed: list[Run] = []
+    token = None
+    while True:
+        page = client().search_runs(
+            [found.experiment_id],
+            f"tags.`{IDENTITY}` != ''",
+            max_results=1000,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        listed.extend(run for run in page if "mlflow.parentRunId" not in run.data.tags)
+        token = page.token
+        if not token:
+            return listed
+
+
+def parent_of(run_id: str) -> str | None:
+    """The parent run of a run; None where it has none, or is gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        parent: str | None = client().get_run(run_id).data.tags.get("mlflow.parentRunId")
+    except MlflowException:
+        return None
+    return parent
+
+
+def delete_with_children(parent: "Run") -> None:
+    """Mark a run and its child runs as deleted; `mlflow gc` removes them and their files."""
+    for run in [*children(parent), parent]:
+        client().delete_run(run.info.run_id)
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, the names joined by dots."""
     result: dict[str, Any] = {}
@@ -248,14 +289,21 @@ def addressed() -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-@lru_cache(maxsize=4)
-def _client(uri: str) -> "MlflowClient":
+def prepare(uri: str) -> None:
+    """Set MLflow up for this process; TrackingError within seconds where nobody answers at `uri`."""
     _configure()
     _require_open_port(uri)
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401  # sets its loggers up, which are then quietened
 
     _quieten()
     _require_login(uri)
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> "MlflowClient":
+    prepare(uri)
+    from mlflow import MlflowClient
+
     with answering(), home.database_lock() if home.is_embedded() else nullcontext():
         made = MlflowClient(tracking_uri=uri, registry_uri=uri)
         made.search_experiments(max_results=1)
