@@ -432,8 +432,8 @@ def _places(
         steps = _steps(names, stamps, bounds, low, high, freq, timezone)
         ends = bounds[low + 1 : high + 1] - bounds[low] - 1
         lengths[low:high] = steps[ends] + 1
-        if policies.grid is None and (lengths[low:high] > rows[low:high]).any():
-            _check_coarse(names[low:high], steps, bounds[low : high + 1] - bounds[low], freq)
+        if (lengths[low:high] > rows[low:high]).any():
+            _check_coarse(names[low:high], steps, bounds[low : high + 1] - bounds[low], freq, policies.grid)
     if (lengths == rows).all():
         return lengths, None
     _check_gaps(names, rows, lengths, freq)
@@ -472,18 +472,31 @@ def _steps(
 
 
 def _check_coarse(
-    names: NDArray[Any], steps: NDArray[np.int64], bounds: NDArray[np.int64], freq: Frequency
+    names: NDArray[Any],
+    steps: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    freq: Frequency,
+    grid: str | None,
 ) -> None:
-    """FrequencyError where a series of 5 rows or more keeps a step that is a multiple of `freq`."""
+    """FrequencyError where a series of 5 rows or more keeps a longer step than `freq`, as months do in days.
+
+    Longer: all its steps are multiples of one number, or within a fifth of each other. On a grid that was
+    asked for, slow sensors may stand beside fast ones: there it is an error for all at once.
+    """
+    apart = np.diff(steps, append=steps[-1:])
+    apart[bounds[1:] - 1] = apart[bounds[:-1]]  # the last row of a series has no next one
+    nearest, farthest = (extreme.reduceat(apart, bounds[:-1]) for extreme in (np.minimum, np.maximum))
     common = np.gcd.reduceat(steps, bounds[:-1])
-    coarse = (common > 1) & (np.diff(bounds) >= 5)
-    if coarse.any():
-        first = int(coarse.argmax())
-        raise FrequencyError(
-            f"the frequency is mixed or too fine: series {str(names[first])!r} has a stamp every"
-            f" {common[first]} steps of {freq}; declare the freq of the data, and read series of different"
-            " frequencies separately."
-        )
+    coarse = ((common > 1) | ((nearest > 1) & (farthest <= 1.2 * nearest))) & (np.diff(bounds) >= 5)
+    if not (coarse.any() if grid is None else coarse.all()):
+        return
+    first = int(coarse.argmax())
+    what = f"the frequency is mixed or too fine: series {str(names[first])!r} has a stamp every"
+    if grid is None:
+        advice = "declare the freq of the data, and read series of different frequencies separately."
+    else:
+        advice = f"declare a coarser grid (and freq) than {grid}: the step at which readings come."
+    raise FrequencyError(f"{what} {max(common[first], nearest[first])} steps of {freq}; {advice}")
 
 
 def _check_gaps(

@@ -132,6 +132,30 @@ def test_mixed_frequencies_are_refused(declared: str | None) -> None:
         fc.from_frame(pd.concat([hourly, frame()]), freq=declared)
 
 
+@pytest.mark.parametrize(
+    ("step", "declared", "grid"),
+    [("MS", "D", None), ("QS", "D", None), ("W-MON", "D", None), ("30min", "5min", "5min")],
+)
+def test_a_frequency_finer_than_the_data_is_refused(step: str, declared: str, grid: str | None) -> None:
+    stamps = pd.date_range("2024-01-01", periods=30, freq=step)
+    slow = pd.DataFrame({"unique_id": "slow", "ds": stamps, "y": 1.0})
+    with pytest.raises(FrequencyError, match="too fine: series 'slow' has a stamp every"):
+        fc.from_frame(slow, freq=declared, grid=grid)
+
+
+def test_sparse_and_slow_series_are_no_wrong_frequency() -> None:
+    days = pd.to_datetime(["2024-01-01", "2024-01-03", "2024-01-08", "2024-01-15", "2024-01-20"])
+    sparse = pd.DataFrame({"unique_id": "sparse", "ds": days, "y": 1.0})
+    assert fc.from_frame(sparse, freq="D").lengths[0] == 20
+    fast = pd.DataFrame(
+        {"unique_id": "fast", "ds": pd.date_range("2024-01-01", periods=30, freq="5min"), "y": 1.0}
+    )
+    slow = pd.DataFrame(
+        {"unique_id": "slow", "ds": pd.date_range("2024-01-01", periods=9, freq="30min"), "y": 1.0}
+    )
+    assert len(fc.from_frame(pd.concat([fast, slow]), freq="5min", grid="5min")) == 2
+
+
 def test_a_wrong_year_is_refused_before_memory_is_filled() -> None:
     data = frame()
     data["ds"] = data["ds"].astype("datetime64[us]")
