@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import DataError, NotFoundError, SpecError
 from forecast.evaluation.blocks import Blocks, check_windows
-from forecast.evaluation.candidates import evaluate, metrics_by_step
+from forecast.evaluation.candidates import Evaluated, choose, evaluate, metrics_by_step
 from forecast.evaluation.metrics import Coverage, coverage, score, score_by, unscaled
 from forecast.evaluation.replay import replay
 from forecast.models.catalog import BASELINES
@@ -18,6 +19,9 @@ from forecast.models.spec import ModelSpec
 from forecast.series.forecast import level_quantiles
 from forecast.series.panel import Panel
 from forecast.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from forecast.evaluation.report import Report
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +42,7 @@ class Backtest:
     skipped: tuple[str, ...] = ()
     """Series too short for one cutoff or more."""
     unscaled: tuple[str, ...] = ()
-    """Series without mase at one cutoff or more, because their history never moves."""
+    """Series without mase at one cutoff or more: their history never moves, or is shorter than a season."""
     seconds: float = 0.0
     """What fitting, calibrating and judging it took, members included."""
     baselines: "dict[str, Backtest]" = field(default_factory=dict)
@@ -53,6 +57,12 @@ class Backtest:
 
     def __iter__(self) -> Iterator[str]:
         yield from dict.fromkeys([self.name, *self.baselines])
+
+    def report(self, title: str = "Backtest") -> "Report":
+        """Figures and a page for people; needs matplotlib."""
+        from forecast.evaluation.report import Report
+
+        return Report(result=self, title=title)
 
     def table(self) -> pd.DataFrame:
         """One row per model with every metric and the seconds it took, the best wql first."""
@@ -108,6 +118,14 @@ def backtest(
     return replace(own, baselines=beside)
 
 
+def side_by_side(candidates: Sequence[Evaluated], *, levels: Sequence[float] = (80, 95)) -> Backtest:
+    """Candidates of the same blocks as one backtest: the best on select, with the others beside."""
+    best = choose(list(candidates))
+    results = {each.name: _of(each, levels) for each in candidates}
+    beside = {name: result for name, result in results.items() if name != best.name}
+    return replace(results[best.name], baselines=beside)
+
+
 def _evaluated(
     spec: ModelSpec,
     panel: Panel,
@@ -118,11 +136,14 @@ def _evaluated(
     max_refits: int | None = 1,
 ) -> Backtest:
     """A spec through all blocks, with so many fits for the judge block (None: one per cutoff)."""
-    own = evaluate(spec, panel, blocks, config, max_refits=max_refits)
+    return _of(evaluate(spec, panel, blocks, config, max_refits=max_refits), levels)
+
+
+def _of(own: Evaluated, levels: Sequence[float]) -> Backtest:
     return _result(
         own.name,
         own.forecasts,
-        horizon=spec.horizon,
+        horizon=own.spec.horizon,
         levels=levels,
         skipped=own.skipped,
         seconds=own.seconds,
