@@ -76,8 +76,8 @@ class Report:
             lines.append(f"Too short for one cutoff or more: {_names(self.result.skipped)}.")
         if self.result.unscaled:
             lines.append(
-                "Without MASE at one cutoff or more, for a history shorter than a season or without movement: "
-                f"{_names(self.result.unscaled)}."
+                "Without MASE at one cutoff or more, for a history shorter than a season or "
+                f"without movement: {_names(self.result.unscaled)}."
             )
         return lines
 
