@@ -82,7 +82,7 @@ def digest(folder: str | Path) -> str:
 
 
 def _write(forecaster: Forecaster, folder: Path, *, onnx: bool) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialise
 
     groups = {
         "network": forecaster.backend.tensors(),
@@ -90,7 +90,8 @@ def _write(forecaster: Forecaster, folder: Path, *, onnx: bool) -> None:
         "identity": forecaster.identity.tensors(),
     }
     flat = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
-    save_file({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}, str(folder / WEIGHTS))
+    tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
+    (folder / WEIGHTS).write_bytes(serialise(tensors))  # with the permissions of any new file
     if onnx and not forecaster.backend.export_onnx(folder / GRAPH):
         (folder / GRAPH).unlink(missing_ok=True)
     digests = {name: _sha256(folder / name) for name in (WEIGHTS, GRAPH) if (folder / name).exists()}

@@ -43,6 +43,15 @@ def test_a_saved_forecaster_predicts_the_same(backbone: str, tmp_path: Path) -> 
     assert again.calibration.growth == 0.3
 
 
+def test_whoever_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = save(forecaster(), tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
 def test_it_still_knows_its_series(tmp_path: Path) -> None:
     again = load(save(forecaster(), tmp_path / "model"))
     assert "in_sample" in again.predict(panel().head([40])).notes[0]
