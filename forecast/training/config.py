@@ -64,7 +64,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "max_steps", "schedule_steps", "batch_size", "patience"):
             self._at_least(name, 1)
-        for name in ("max_seconds", "learning_rate"):
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", Path(self.checkpoint))
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise SpecError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}.")
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise SpecError(f"weight_decay is not below zero; got {self.weight_decay!r}.")
+        for name in ("max_seconds", "learning_rate", "clip_norm"):
             self._above_zero(name)
         for name in ("truncate_share", "drop_share", "averaging"):
             if not 0 <= getattr(self, name) <= 1:

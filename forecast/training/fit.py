@@ -66,10 +66,9 @@ def fit(
     data = _with_covariates(panel, resolved)
     weights = _checked_weights(weights, len(panel))
     _check_domain(panel, resolved)
-    if config.deterministic:
-        torch.use_deterministic_algorithms(True)
     device = pick_device(config.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, repeatable_algorithms(config.deterministic):
         torch.manual_seed(config.seed)
         network = ForecastNetwork(resolved)
         job = Job(data, network, config, device=device, validation=validation, weights=weights)
@@ -89,6 +88,17 @@ def pick_device(name: str) -> torch.device:
             f"device={name!r} was asked for and torch finds no GPU here; use device='auto' or 'cpu'."
         )
     return torch.device(name)
+
+
+@contextmanager
+def repeatable_algorithms(wanted: bool) -> Iterator[None]:
+    """Whether torch refuses algorithms that differ from run to run; afterwards as it was before."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @contextmanager

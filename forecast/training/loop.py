@@ -105,6 +105,8 @@ class Training:
             if save is not None and time.monotonic() - saved >= self.config.checkpoint_seconds:
                 save()
                 saved = time.monotonic()
+        if self.at.loss_steps:  # the limit of seconds came between two checks
+            progress.check(self._check())
         self._keep_best()
         return self.at
 

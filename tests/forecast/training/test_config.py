@@ -22,11 +22,19 @@ def test_a_config_survives_json() -> None:
         ("truncate_share", 2, "truncate_share is a share"),
         ("device", "tpu", "device is one of auto, cpu, cuda"),
         ("schedule", "step", "schedule is one of cosine"),
+        ("seed", -1, "seed is a whole number from 0"),
+        ("seed", "x", "seed is a whole number from 0"),
+        ("clip_norm", 0, "clip_norm is above zero"),
+        ("weight_decay", -0.1, "weight_decay is not below zero"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(field: str, value: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         TrainConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_folder_may_be_named_by_a_string() -> None:
+    assert TrainConfig(checkpoint="there").checkpoint == Path("there")  # type: ignore[arg-type]
 
 
 def test_unknown_keys_are_refused() -> None:

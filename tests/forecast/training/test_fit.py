@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import forecast as fc
 from forecast.errors import ArtifactError, DataError, SpecError, TrainingError, ValueRangeError
@@ -252,3 +253,22 @@ def test_a_zero_is_no_positive_value_however_large_its_neighbours() -> None:
     data = Panel.from_arrays(["a"], [y], freq="MS", starts=["2001-01-01"])
     with pytest.raises(ValueRangeError, match="needs values above zero"):
         fc.fit(data, spec(transform="log"), quick())
+
+
+def test_what_a_short_limit_of_seconds_allowed_is_kept() -> None:
+    events: list[EpochEvent] = []
+    config = fc.TrainConfig(max_seconds=0.05, max_steps=100_000)
+    forecaster = fc.fit(panel(), spec(), config, on_epoch=events.append, validation=6)
+    assert len(events) == 1
+    assert events[0].step < 1000
+    assert forecaster.info.num_steps == events[0].step
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_deterministic_mode_ends_with_the_training(before: bool) -> None:
+    torch.use_deterministic_algorithms(before)
+    try:
+        fc.fit(panel(), spec(), quick(deterministic=True))
+        assert torch.are_deterministic_algorithms_enabled() is before
+    finally:
+        torch.use_deterministic_algorithms(False)
