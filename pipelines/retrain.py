@@ -5,14 +5,14 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
-from forecast.errors import ForecastError
-from pipelines import cards, registry, sources, tracking
+from forecast.errors import ForecastError, TrackingError
+from pipelines import cards, provenance, registry, sources, tracking
 from pipelines.lock import recipe_lock
 from pipelines.recipe import BASELINES, Recipe
 from pipelines.tracking import IDENTITY
@@ -126,7 +126,7 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
     if blocks.skipped:
         job.say(f"  {len(blocks.skipped)} series are too short to be judged: {name_series(blocks.skipped)}")
     experiment = tracking.experiment(recipe.name)
-    tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, "forecast.package_version": __version__}
+    tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, **provenance.code()}
     with tracking.run(experiment, name=_run_name(), tags=tags) as parent:
         _log_job(parent, job)
         trials = [_try(job, parent, spec, blocks) for spec in recipe.specs()]
@@ -164,11 +164,17 @@ def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks"
     from forecast.evaluation.candidates import evaluate
 
     progress = Progress(say=job.say, name=spec.backbone)
-    tags = {"forecast.candidate": spec.backbone, "forecast.role": role or _role(spec)}
+    tags = {
+        "forecast.candidate": spec.backbone,
+        "forecast.role": role or _role(spec),
+        **provenance.code(),
+    }
     with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
         with progress:
             evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
         _log_candidate(run, job, evaluated, progress)
+        if tags["forecast.role"] != "baseline":  # a baseline gets its pictures when it wins
+            _log_figures(run, job, evaluated, list(progress.curves()))
     metric = job.recipe.gate.metric
     value = evaluated.metrics[metric]
     windows = f"{len(blocks.judge)} unseen windows per series"
@@ -238,6 +244,8 @@ def _publish(
     from forecast.evaluation.candidates import refit_full
 
     job.say(f"{trial.spec.backbone}: trained again on all data")
+    if _role(trial.spec) == "baseline":
+        _log_figures(trial.run, job, trial.evaluated, [])
     forecaster = refit_full(decision.winner, job.panel, _config(job.recipe))
     version = registry.register(
         job.recipe.name,
@@ -352,10 +360,29 @@ def _log_candidate(run: tracking.OpenRun, job: Job, evaluated: "Evaluated", prog
     run.curve(progress.curves())
     run.metrics(evaluated.metrics)
     run.metrics({"seconds": evaluated.seconds, "num_steps": evaluated.num_steps})
+    if progress.epochs:
+        run.metrics({"windows_per_second": progress.epochs[-1].windows_per_second})
+        run.tags({"forecast.device": provenance.device(job.recipe.training.device)})
     for metric, values in evaluated.by_step.items():
         run.metric_by_step(f"{metric.replace('coverage_', 'coverage')}_by_step", values.tolist())
     run.table(evaluated.by_series, "by_series.parquet")
     run.table(evaluated.forecasts, "backtest.parquet")
+
+
+def _log_figures(
+    run: tracking.OpenRun, job: Job, evaluated: "Evaluated", curves: Sequence[Mapping[str, float | None]]
+) -> None:
+    """Pictures of the backtest; one that cannot be drawn is told of and ends nothing."""
+    from pipelines import figures
+
+    try:
+        drawn = figures.of_candidate(evaluated, curves, metric=job.recipe.gate.metric)
+        for name, figure in drawn:
+            run.figure(figure, f"figures/{name}")
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever matplotlib makes of odd data, the model is what counts
+        job.say(f"{evaluated.name}: a figure could not be drawn ({type(error).__name__}: {error})")
 
 
 def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision") -> None:
@@ -385,6 +412,8 @@ def _version_tags(
         "forecast.trained_until": info.trained_until,
         "forecast.data_fingerprint": job.fingerprint,
         "forecast.package_version": __version__,
+        "forecast.git_revision": provenance.code().get("forecast.git_revision", ""),
+        "forecast.seed": job.recipe.training.seed,
         "forecast.parent_run": parent.run_id,
         "forecast.metrics": json.dumps(_scores(trial.evaluated)["metrics"]),
         "forecast.spec": json.dumps(trial.spec.to_dict()),

@@ -19,6 +19,7 @@ from forecast.errors import TrackingError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -149,6 +150,14 @@ class OpenRun:
             path = Path(scratch) / file_name
             frame.to_parquet(path, index=False)
             client().log_artifact(self.run_id, str(path))
+
+    def figure(self, figure: "Figure", file_name: str) -> None:
+        """Keep a figure as a PNG file of the run, shown in its pages."""
+        with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
+            path = Path(scratch) / Path(file_name).name
+            figure.savefig(path, format="png")
+            folder = str(Path(file_name).parent)
+            client().log_artifact(self.run_id, str(path), None if folder == "." else folder)
 
     def _log_metrics(self, points: Iterable[tuple[str, float | None, int]]) -> None:
         from mlflow.entities import Metric

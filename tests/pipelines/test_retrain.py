@@ -12,8 +12,8 @@ import pytest
 from forecast.errors import ArtifactError, DataError
 from forecast.models.artifact import load
 from forecast.series.read import from_frame
+from pipelines import figures, provenance, registry, tracking
 from pipelines import recipe as recipes
-from pipelines import registry, tracking
 from pipelines.retrain import Outcome, retrain
 from tests.pipelines.conftest import RECIPE, Command, Trained, sales, write_recipe
 
@@ -68,6 +68,33 @@ def test_the_registered_candidates_run_holds_params_metrics_and_error_by_step(tr
         assert [point.step for point in points] == [1, 2, 3, 4, 5, 6, 7]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files >= {"backtest.parquet", "by_series.parquet", "reasons.json"}
+    figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    assert figures == {
+        f"figures/{name}.png" for name in ("fan_charts", "error_by_step", "calibration", "residuals")
+    }
+
+
+def test_a_run_and_its_version_say_which_code_made_them(trained: Trained) -> None:
+    parent = tracking.client().get_run(trained.outcome["run_id"]).data.tags
+    assert parent["forecast.packages.torch"]
+    assert parent["forecast.package_version"]
+    tags = registry.find("shop").tags
+    assert tags["forecast.seed"] == "0"
+    assert tags["forecast.git_revision"] == parent.get("forecast.git_revision", "")
+
+
+def test_a_figure_that_cannot_be_drawn_ends_nothing(
+    trained_copy: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("nothing to draw")
+
+    monkeypatch.setattr(figures, "calibration", fails)
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+    lines: list[str] = []
+    outcome = retrain(recipes.load(str(trained_copy.recipe)), say=lines.append)
+    assert outcome.verdict == "promoted"
+    assert "seasonal_naive: a figure could not be drawn (ValueError: nothing to draw)" in lines
 
 
 def test_a_version_says_in_tags_and_words_what_it_is(trained: Trained) -> None:
@@ -224,6 +251,10 @@ def test_a_network_is_registered_with_its_curves_and_answers_the_same_everywhere
     assert run_of_it.data.params["hidden_size"] == "8"
     assert run_of_it.data.params["training.max_steps"] == "4"
     assert "train_loss" in run_of_it.data.metrics
+    assert run_of_it.data.metrics["windows_per_second"] > 0
+    assert run_of_it.data.tags["forecast.device"] == provenance.device("auto")
+    drawn = [file.path for file in tracking.client().list_artifacts(version.run_id, "figures")]
+    assert "figures/loss_curves.png" in drawn
     assert "gru" in ended.err
 
     history = sales().rename(columns={"shop": "unique_id", "day": "ds", "units": "y"})
