@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 """Values encoded at a time, so that float64 temporaries stay small."""
 
 LARGEST = 3.4e38

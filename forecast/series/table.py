@@ -148,7 +148,8 @@ class ParquetTable(ArrowTable):
 
     def _batches(self, name: str) -> Iterator[Any]:
         data: Any = self.data
-        yield from data.iter_batches(1 << 20, columns=[name], use_threads=False)
+        yield from data.iter_batches(1 << 18, columns=[name], use_threads=False)
+        pa.default_memory_pool().release_unused()
 
     def floats(self, name: str) -> NDArray[np.float64]:
         if self.data is None or not self.is_numeric(name):
