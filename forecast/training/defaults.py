@@ -169,7 +169,11 @@ def _shape(choices: Choices, facts: Facts) -> None:
         choices.choose("kernel_size", 3, "the smallest with a neighbour on either side of a gap")
     choices.choose("decoder", "parallel", "position-coded future patches, each from the newest state")
     choices.choose("pooling", "last", "the newest state has seen everything")
-    choices.choose("linear", facts.num_observed < SMALL, "a linear map carries what little data can teach")
+    choices.choose(
+        "linear",
+        facts.num_observed < SMALL and facts.season_wins,
+        "a linear map carries what little data can teach of a season; without one it learns noise",
+    )
 
 
 def _patch_length(context_length: int, facts: Facts, *, tokens: int) -> int:
@@ -188,6 +192,8 @@ def _reading(choices: Choices, facts: Facts) -> None:
         choices.choose("transform", "relative", "prices: returns matter, not levels")
     elif facts.positive and facts.season_ratio > 2:
         choices.choose("transform", "log", f"positive, and seasons grow {facts.season_ratio:.1f} times")
+    elif facts.positive and not facts.season_wins:
+        choices.choose("transform", "log", "positive and without a season: steps are shares of the level")
     else:
         choices.choose(
             "transform", "none", "values may be negative, or their swing does not grow with the level"

@@ -85,6 +85,17 @@ def test_a_season_is_repeated_where_it_forecasts_better_than_the_last_value() ->
     assert resolve(fc.ModelSpec(horizon=12), data)[0].residual == "last"
 
 
+def test_positive_values_without_a_season_are_taken_in_logarithms_and_without_a_linear_map() -> None:
+    walk = np.random.default_rng(0).normal(size=120).cumsum() + 100
+    data = Panel.from_arrays(["w"], [walk], freq="MS", starts=["2001-01-01"])
+    spec, reasons = resolve(fc.ModelSpec(horizon=12), data)
+    assert (spec.transform, spec.residual, spec.linear) == ("log", "last", False)
+    assert "without a season" in reasons["transform"]
+    below = Panel.from_arrays(["w"], [walk - 200], freq="MS", starts=["2001-01-01"])
+    assert resolve(fc.ModelSpec(horizon=12), below)[0].transform == "none"
+    assert resolve(fc.ModelSpec(horizon=12), panel(144))[0].linear
+
+
 def test_more_data_makes_a_larger_network() -> None:
     sizes = [
         resolve(fc.ModelSpec(horizon=12), panel(length))[0].hidden_size for length in (100, 10_000, 100_000)
