@@ -243,6 +243,8 @@ def _publish(
     """
     from forecast.evaluation.candidates import refit_full
 
+    for run in (parent, trial.run):
+        run.settle()
     job.say(f"{trial.spec.backbone}: trained again on all data")
     if _role(trial.spec) == "baseline":
         _log_figures(trial.run, job, trial.evaluated, [])

@@ -1,11 +1,14 @@
 """The only writer of MLflow runs: an experiment per recipe, a run per retrain, a child per candidate."""
 
+import json
 import logging
 import math
 import os
 import socket
+import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,8 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from filelock import Timeout
+
 from forecast import home
 from forecast.errors import TrackingError
+from pipelines.spool import Spool, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,20 +96,43 @@ def experiment(name: str) -> str:
     return str(found.experiment_id)
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenRun:
-    """A run that is being written, in batches: a call costs milliseconds, a value almost nothing."""
+    """A run that is being written, in batches: a call costs milliseconds, a value almost nothing.
+
+    Writing ends no training: what the server does not take, because it is gone or its disk is full, is kept
+    in a spool, together with all that follows, and delivered by the next command.
+    """
 
     run_id: str
+    """A name of our own where the run could not be created yet."""
     experiment_id: str
+    spool: Spool | None = None
+
+    def settle(self) -> None:
+        """Deliver what was spooled; raises TrackingError while the server does not answer."""
+        if self.spool is not None:
+            _require_open_port(home.tracking_uri())
+            with answering():
+                self.run_id = _deliver(client(), self.spool)
+            self.spool = None
+
+    def write(self, entry: Mapping[str, Any], file: Path | None = None) -> None:
+        """Send one entry to the server, or keep it for later."""
+        if self.spool is None:
+            try:
+                _require_open_port(home.tracking_uri())
+                _send(client(), self.run_id, entry, file)
+                return
+            except _lost() as error:
+                self.spool = _begin_spool({"run_id": self.run_id}, error)
+        self.spool.append(entry, file)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested tables become dotted names, None is left out."""
-        from mlflow.entities import Param
-
-        items = [Param(key, str(value)) for key, value in flat(values).items() if value is not None]
+        items = [(key, str(value)) for key, value in flat(values).items() if value is not None]
         for start in range(0, len(items), PARAMS_PER_BATCH):
-            client().log_batch(self.run_id, params=items[start : start + PARAMS_PER_BATCH])
+            self.write({"kind": "params", "items": items[start : start + PARAMS_PER_BATCH]})
 
     def metrics(self, values: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log the finite ones of `values`; what is missing or infinite would ruin the charts."""
@@ -124,32 +153,30 @@ class OpenRun:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags."""
-        from mlflow.entities import RunTag
-
-        items = [RunTag(key, str(value)) for key, value in values.items()]
+        items = [(key, str(value)) for key, value in values.items()]
         for start in range(0, len(items), PARAMS_PER_BATCH):
-            client().log_batch(self.run_id, tags=items[start : start + PARAMS_PER_BATCH])
+            self.write({"kind": "tags", "items": items[start : start + PARAMS_PER_BATCH]})
 
     def input(self, *, name: str, digest: str, source: str, schema: str, profile: str, context: str) -> None:
         """Name the data that this run has read; the data itself stays where it is."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        data = Dataset(
-            name=name, digest=digest[:36], source_type="local", source=source, schema=schema, profile=profile
+        data = {"name": name, "digest": digest[:36], "source_type": "local", "source": source}
+        self.write(
+            {"kind": "input", "data": {**data, "schema": schema, "profile": profile}, "context": context}
         )
-        tag = InputTag("mlflow.data.context", context)
-        client().log_inputs(self.run_id, datasets=[DatasetInput(data, [tag])])
 
     def json(self, values: object, file_name: str) -> None:
         """Keep plain values as a JSON file of the run."""
-        client().log_dict(self.run_id, values, file_name)  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
+            path = Path(scratch) / file_name
+            path.write_text(json.dumps(values, indent=2), encoding="utf-8")
+            self.write({"kind": "file"}, path)
 
     def table(self, frame: "pd.DataFrame", file_name: str) -> None:
         """Keep a table as a Parquet file of the run."""
         with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
             path = Path(scratch) / file_name
             frame.to_parquet(path, index=False)
-            client().log_artifact(self.run_id, str(path))
+            self.write({"kind": "file"}, path)
 
     def figure(self, figure: "Figure", file_name: str) -> None:
         """Keep a figure as a PNG file of the run, shown in its pages."""
@@ -157,42 +184,135 @@ class OpenRun:
             path = Path(scratch) / Path(file_name).name
             figure.savefig(path, format="png")
             folder = str(Path(file_name).parent)
-            client().log_artifact(self.run_id, str(path), None if folder == "." else folder)
+            self.write({"kind": "file", "folder": None if folder == "." else folder}, path)
 
     def _log_metrics(self, points: Iterable[tuple[str, float | None, int]]) -> None:
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
         items = [
-            Metric(name, float(value), now, step)
+            (name, float(value), now, step)
             for name, value, step in points
             if value is not None and math.isfinite(value)
         ]
         for start in range(0, len(items), METRICS_PER_BATCH):
-            client().log_batch(self.run_id, metrics=items[start : start + METRICS_PER_BATCH])
+            self.write({"kind": "metrics", "items": items[start : start + METRICS_PER_BATCH]})
 
 
 @contextmanager
 def run(
     experiment_id: str, *, name: str, tags: Mapping[str, object] | None = None, parent: OpenRun | None = None
 ) -> Iterator[OpenRun]:
-    """An open run; it ends as FINISHED, as FAILED by an error, as KILLED by an interrupt."""
-    texts = {key: str(value) for key, value in (tags or {}).items()}
+    """An open run; it ends as FINISHED, as FAILED by an error, as KILLED by an interrupt.
+
+    A child run that cannot be created is spooled as a whole; a run without a parent needs the server.
+    """
+    texts = {key: str(value) for key, value in (tags or {}).items()} | {"mlflow.source.name": "forecast"}
     if parent:
         texts["mlflow.parentRunId"] = parent.run_id
-    created = client().create_run(
-        experiment_id, run_name=name, tags={"mlflow.source.name": "forecast", **texts}
-    )
-    run_id = str(created.info.run_id)
+    opened = _open(experiment_id, name=name, tags=texts, may_wait=parent is not None)
     status = "KILLED"
     try:
-        yield OpenRun(run_id, experiment_id)
+        yield opened
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
-        client().set_terminated(run_id, status)
+        opened.write({"kind": "end", "status": status, "time": int(time.time() * 1000)})
+
+
+def _open(experiment_id: str, *, name: str, tags: dict[str, str], may_wait: bool) -> OpenRun:
+    begun = int(time.time() * 1000)
+    try:
+        _require_open_port(home.tracking_uri())
+        created = client().create_run(experiment_id, start_time=begun, run_name=name, tags=tags)
+    except _lost() as error:
+        if not may_wait:
+            raise
+        header = {"run_id": None, "experiment_id": experiment_id, "name": name, "tags": tags, "begun": begun}
+        return OpenRun(f"spooled-{uuid.uuid4().hex}", experiment_id, _begin_spool(header, error))
+    return OpenRun(str(created.info.run_id), experiment_id)
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What says that a write did not arrive."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    return (
+        TrackingError,
+        MlflowException,
+        requests.RequestException,
+        sqlalchemy.exc.SQLAlchemyError,
+        OSError,
+    )
+
+
+def _begin_spool(header: Mapping[str, Any], error: Exception) -> Spool:
+    spool = Spool.begin({**header, "tracking_uri": masked(home.tracking_uri())})
+    print(
+        f"note: MLflow at {masked(home.tracking_uri())} does not take what is logged "
+        f"({masked_text(_first_line(error))}); it is kept in {spool.folder} and "
+        "delivered by the next command",
+        file=sys.stderr,
+    )
+    return spool
+
+
+def _send(to: "MlflowClient", run_id: str, entry: Mapping[str, Any], file: Path | None) -> None:
+    """One entry of a run to the server."""
+    from mlflow import entities
+
+    match entry["kind"]:
+        case "params":
+            to.log_batch(run_id, params=[entities.Param(*item) for item in entry["items"]])
+        case "tags":
+            to.log_batch(run_id, tags=[entities.RunTag(*item) for item in entry["items"]])
+        case "metrics":
+            to.log_batch(run_id, metrics=[entities.Metric(*item) for item in entry["items"]])
+        case "input":
+            tag = entities.InputTag("mlflow.data.context", entry["context"])
+            data = entities.Dataset(**entry["data"])
+            to.log_inputs(run_id, datasets=[entities.DatasetInput(data, [tag])])
+        case "file":
+            to.log_artifact(run_id, str(file), entry.get("folder"))
+        case "end":
+            to.set_terminated(run_id, entry["status"], entry["time"])
+
+
+def _deliver(to: "MlflowClient", spool: Spool) -> str:
+    """Everything of a spool to the server; returns the run. Entries that it refuses are left out."""
+    from mlflow.exceptions import MlflowException
+
+    header = spool.header
+    if header["run_id"] is None:
+        created = to.create_run(
+            header["experiment_id"], start_time=header["begun"], run_name=header["name"], tags=header["tags"]
+        )
+        header["run_id"] = str(created.info.run_id)
+        spool.write_header(header)
+    for entry, file in spool.entries():
+        try:
+            _send(to, header["run_id"], entry, file)
+        except MlflowException as error:
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                raise
+        spool.count_delivered()
+    spool.remove()
+    return str(header["run_id"])
+
+
+def _deliver_waiting(to: "MlflowClient", uri: str) -> None:
+    """What earlier commands could not deliver; what cannot be delivered now waits on."""
+    mine = [each for each in waiting() if each.header["tracking_uri"] == masked(uri)]
+    lost: tuple[type[Exception], ...] = (*_lost(), Timeout)
+    try:
+        with home.database_lock(timeout_seconds=0):
+            for spool in mine:
+                if not spool.is_being_written():
+                    _deliver(to, spool)
+    except lost:
+        return
 
 
 def newest_run(experiment_name: str, *, tags: Mapping[str, str]) -> "Run | None":
@@ -317,6 +437,8 @@ def _client(uri: str) -> "MlflowClient":
         made = MlflowClient(tracking_uri=uri, registry_uri=uri)
         made.search_experiments(max_results=1)
         made.search_registered_models(max_results=1)
+    if waiting():
+        _deliver_waiting(made, uri)
     return made
 
 
