@@ -27,6 +27,10 @@ LONGEST_CONTEXT = 1024
 SMALL = 10_000
 """Observed values below which a linear map helps, tokens are few and more is dropped."""
 
+CLEAR_SEASON = 0.5
+"""Error of the last season, as a share of that of the last value, below which much data is forecast around
+it: where the season wins by less, a network that has enough to learn it from does so better."""
+
 RECURRENT = ("gru", "lstm", "elman")
 
 
@@ -43,9 +47,14 @@ class Facts:
     positive: bool
     season_ratio: float
     """Largest over smallest mean of a season along a series, median over series."""
-    season_wins: bool
-    """Whether the last season forecasts better than the last value."""
+    season_share: float
+    """Error of the last season as a share of that of the last value; 1 where there is no season."""
     trading: bool
+
+    @property
+    def season_wins(self) -> bool:
+        """Whether the last season forecasts better than the last value."""
+        return self.season_share < 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +115,7 @@ def look(spec: ModelSpec, panel: Panel) -> Facts:
         num_observed=int(panel.num_observed().sum()),
         positive=_all_positive(panel),
         season_ratio=_season_ratio(sample, season_length),
-        season_wins=_season_wins(sample, season_length, spec.horizon),
+        season_share=_season_share(sample, season_length, spec.horizon),
         trading=panel.freq.alias == "trading",
     )
 
@@ -200,10 +209,12 @@ def _reading(choices: Choices, facts: Facts) -> None:
         )
     choices.choose("scaling", "mean_std", "each window by its own mean and deviation")
     fits = facts.season_length > 1 and choices["context_length"] >= facts.season_length
-    if facts.season_wins and fits and not facts.trading:
-        choices.choose("residual", "season", "the last season forecasts better than the last value")
+    most = 1.0 if facts.num_observed < SMALL else CLEAR_SEASON
+    told = f"the last season errs {facts.season_share:.2f} times as much as the last value"
+    if facts.season_share < most and fits and not facts.trading:
+        choices.choose("residual", "season", told)
     else:
-        choices.choose("residual", "last", "the last value forecasts at least as well as the last season")
+        choices.choose("residual", "last", f"{told}; a season is repeated below {most:g}, where it fits")
 
 
 def _covariates(choices: Choices, panel: Panel) -> None:
@@ -285,10 +296,10 @@ def _season_ratio(sample: list[NDArray[np.float64]], season_length: int) -> floa
     return float(np.median(ratios)) if ratios else 1.0
 
 
-def _season_wins(sample: list[NDArray[np.float64]], season_length: int, horizon: int) -> bool:
-    """Whether repeating the season errs less than repeating the value over one horizon, in scales."""
+def _season_share(sample: list[NDArray[np.float64]], season_length: int, horizon: int) -> float:
+    """Error of repeating the season over that of repeating the value, over one horizon, in scales."""
     if season_length < 2:
-        return False
+        return 1.0
     by_season, by_value = 0.0, 0.0
     for y in sample:
         if len(y) < 2 * season_length:
@@ -303,4 +314,4 @@ def _season_wins(sample: list[NDArray[np.float64]], season_length: int, horizon:
         if np.isfinite(season).any():
             by_season += float(np.nanmean(season)) / scale
             by_value += float(np.nanmean(np.stack(value))) / scale
-    return by_season < by_value
+    return by_season / by_value if by_value > 0 else 1.0

@@ -85,6 +85,17 @@ def test_a_season_is_repeated_where_it_forecasts_better_than_the_last_value() ->
     assert resolve(fc.ModelSpec(horizon=12), data)[0].residual == "last"
 
 
+@pytest.mark.parametrize(("noise", "residual"), [(1.0, "season"), (5.0, "last")])
+def test_much_data_repeats_a_season_only_where_it_wins_clearly(noise: float, residual: str) -> None:
+    steps = np.arange(12_000)
+    y = 10 * np.sin(2 * np.pi * steps / 12) + noise * np.random.default_rng(0).normal(size=12_000)
+    data = Panel.from_arrays(["w"], [y], freq="h", starts=["2001-01-01"], season_length=12)
+    asked = fc.ModelSpec(horizon=12)
+    assert look(asked, data).season_wins
+    assert resolve(asked, data)[0].residual == residual
+    assert resolve(asked, data.drop_last(11_000))[0].residual == "season"
+
+
 def test_positive_values_without_a_season_are_taken_in_logarithms_and_without_a_linear_map() -> None:
     walk = np.random.default_rng(0).normal(size=120).cumsum() + 100
     data = Panel.from_arrays(["w"], [walk], freq="MS", starts=["2001-01-01"])
