@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -76,8 +76,8 @@ class DataSection(Section):
 class BacktestSection(Section):
     """`[backtest]`: how many forecasts of the past the candidates are judged by."""
 
-    num_windows: int = Field(default=4, ge=1)
-    stride: int | None = Field(default=None, ge=1)
+    num_windows: int = Field(default=4, ge=1, strict=True)
+    stride: int | None = Field(default=None, ge=1, strict=True)
     """Steps between neighbouring cutoffs; left out, the horizon."""
 
 
@@ -124,13 +124,13 @@ class TrainingSection(Section):
     """`[training]`: limits of the training; what is left out follows the written rule of the library."""
 
     seed: int = Field(default=0, ge=0)
-    max_epochs: int | None = Field(default=None, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
+    max_epochs: int | None = Field(default=None, ge=1, strict=True)
+    max_steps: int | None = Field(default=None, ge=1, strict=True)
     max_seconds: float | None = Field(default=None, gt=0)
     """Per candidate and fit. A limit in seconds gives up that the same seed gives the same model."""
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, strict=True)
     learning_rate: float | None = Field(default=None, gt=0)
-    patience: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1, strict=True)
     device: str = "auto"
 
 
@@ -149,12 +149,12 @@ class Recipe(Section):
     """One retraining, fully described. `name` also names the experiment and the registered model."""
 
     name: str
-    horizon: int = Field(ge=1)
+    horizon: int = Field(ge=1, strict=True)
     freq: str | int | None = None
     """Left out, it is inferred from the stamps."""
-    season_length: int | None = Field(default=None, ge=1)
-    context_length: int | None = Field(default=None, ge=1)
-    levels: tuple[float, ...] = (80.0, 95.0)
+    season_length: int | None = Field(default=None, ge=1, strict=True)
+    context_length: int | None = Field(default=None, ge=1, strict=True)
+    levels: tuple[Annotated[float, Field(strict=True)], ...] = (80.0, 95.0)
     candidates: tuple[str, ...] = ("lstm", "gru", "transformer")
     data: DataSection = DataSection()
     backtest: BacktestSection = BacktestSection()
