@@ -265,7 +265,8 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         [row["name"], ", ".join(row["aliases"]), row["kind"], row["freq"], *_numbers(row)] for row in rows
     ]
     titles = ["name", "aliases", "kind", "freq", "version", "horizon", "trained until", *METRICS.values()]
-    print_table(titles, texts, numbers=titles[4:])
+    essential = ["name", "aliases", "kind", "version", "trained until", "mae", "wql"]
+    print_table(titles, texts, numbers=titles[4:], essential=essential)
 
 
 def _numbers(row: dict[str, Any]) -> list[str]:

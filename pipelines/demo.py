@@ -80,7 +80,9 @@ def _write_request() -> Path:
 @contextmanager
 def _running_service() -> Iterator[str]:
     """The real service on a free port, ready to answer; stopped, with all its processes, at the end."""
-    service = subprocess.Popen([*_command(), "serve", "--port", "0"], stdout=subprocess.PIPE, text=True)
+    service = subprocess.Popen(
+        [*_command(), "serve", "--port", "0", "--log-level", "warning"], stdout=subprocess.PIPE, text=True
+    )
     try:
         url = _announced_address(service)
         _wait_until_ready(f"{url}/readyz", service)
@@ -154,9 +156,9 @@ def _print_comparison(result: Json) -> None:
     for candidate in sorted(result["candidates"], key=lambda candidate: candidate["metrics"]["wql"]):
         table.add_row(candidate["name"], *(_number(candidate["metrics"].get(metric)) for metric in METRICS))
     Console().print(table)
-    print(
-        "in 80 %, in 95 %: the share of months inside these intervals; the naive ones and drift are baselines"
-    )
+    print("wql: error of all quantiles as a share of the values; mase: error over that of last season;")
+    print("in 80 %, in 95 %: share of months inside these intervals. naive and drift are baselines.")
+    print("The champion is chosen on earlier months than these, so it need not stand first.")
 
 
 def _number(value: float | None) -> str:
@@ -177,7 +179,7 @@ def _print_forecast(answer: Json) -> None:
         table.add_row(stamp[:7], *(f"{forecast[column][step]:.1f}" for column in columns))
     Console().print(table)
     if forecast["notes"]:
-        print("notes:", ", ".join(forecast["notes"]))
+        print("notes:", ", ".join(forecast["notes"]), "(see docs/http-api.md)")
 
 
 def _print_plot(answer: Json) -> None:
@@ -213,7 +215,7 @@ def _print_next_steps(result: Json, request: Path) -> None:
         "    curl -s http://127.0.0.1:8000/v1/forecasts -H 'content-type: application/json' "
         f"-d @{shlex.quote(str(request))}"
     )
-    print("  train on your own data")
+    print("  train on your own data: a CSV or Parquet file with a column of stamps and one of values")
     print(f"    {prefix}{forecast} recipe new sales --data sales.csv --horizon 14")
     print(f"    {prefix}{forecast} retrain sales")
 

@@ -96,13 +96,15 @@ def _print_history(found: dict[str, Any]) -> None:
         for row in found["versions"]
     ]
     titles = ["", "version", "aliases", "kind", "trained until", *SHOWN, "verdict", "why"]
-    print_table(titles, rows, numbers=("version", *SHOWN))
+    essential = ("", "version", "aliases", "kind", "verdict", "why")
+    print_table(titles, rows, numbers=("version", *SHOWN), essential=essential)
     moves = [
         [each["at"], each["action"], each["from"], each["to"], each["by"], each["reason"]]
         for each in found["promotions"]
     ]
     if moves:
-        print_table(["when (UTC)", "action", "from", "to", "who", "why"], moves, numbers=("from", "to"))
+        titles = ["when (UTC)", "action", "from", "to", "who", "why"]
+        print_table(titles, moves, numbers=("from", "to"), essential=("when (UTC)", "from", "to", "why"))
     if found["moved_elsewhere"]:
         typer.echo("the alias `champion` was last moved by something else, such as the pages of MLflow")
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks train faster on one thread than on several that wait
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny networks train faster on one thread than on several that wait
 
 
 @pytest.fixture(autouse=True)

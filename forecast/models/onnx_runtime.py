@@ -22,6 +22,7 @@ class OnnxBackend:
     def __init__(self, path: Path, *, num_threads: int = 1) -> None:
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
