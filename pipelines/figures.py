@@ -4,20 +4,21 @@ Every function takes plain tables and returns a matplotlib figure that belongs t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from forecast.evaluation.figures import OBSERVED, OWN, canvas, latest_cutoffs, short_dates
+from forecast.evaluation.metrics import countable, quantile_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from forecast.evaluation.candidates import Evaluated
 
-OWN, OBSERVED, PALE = "#0b6bcb", "#222222", "#9cc5ee"
-MAX_CUTOFFS = 4
-"""Fans drawn per series: the latest windows that do not overlap."""
+PALE = "#9cc5ee"
 
 
 def of_candidate(
@@ -36,10 +37,10 @@ def of_candidate(
 def fan_charts(frame: pd.DataFrame, by_series: pd.DataFrame, *, metric: str, title: str) -> "Figure":
     """The best, the median and the worst series by `metric`: what came, and what was forecast."""
     chosen = extremes(by_series, metric)
-    figure, rows = _canvas(len(chosen), title=f"{title}: forecasts of unseen windows", height=2.6)
+    figure, rows = canvas(len(chosen), title=f"{title}: forecasts of unseen windows", height=2.6)
     for axis, (label, name, value) in zip(rows, chosen, strict=True):
         windows = frame[frame["unique_id"].astype(str) == name].sort_values(["cutoff", "step"])
-        for cutoff in _apart(windows):
+        for cutoff in latest_cutoffs(windows):
             fan = windows[windows["cutoff"] == cutoff]
             for level, alpha in ((95, 0.18), (80, 0.32)):
                 if f"lo-{level}" in fan:
@@ -51,8 +52,7 @@ def fan_charts(frame: pd.DataFrame, by_series: pd.DataFrame, *, metric: str, tit
         axis.plot(seen["ds"], seen["y"], color=OBSERVED, linewidth=1.1, marker=".", markersize=3)
         axis.set_title(f"{label}: {name} ({metric} {value:.3g})", loc="left", fontsize=9)
         axis.tick_params(labelsize=8)
-        if pd.api.types.is_datetime64_any_dtype(seen["ds"]):
-            _short_dates(axis)
+        short_dates(axis, seen["ds"])
     return figure
 
 
@@ -72,7 +72,7 @@ def extremes(by_series: pd.DataFrame, metric: str) -> list[tuple[str, str, float
 
 def error_by_step(by_step: Mapping[str, NDArray[np.float64]], *, title: str) -> "Figure":
     """The mean absolute error, and the coverage of the intervals, by steps ahead."""
-    figure, (errors, shares) = _canvas(2, title=f"{title}: by steps ahead")
+    figure, (errors, shares) = canvas(2, title=f"{title}: by steps ahead")
     steps = np.arange(1, len(by_step["mae"]) + 1)
     errors.plot(steps, by_step["mae"], color=OWN, marker="o", markersize=3)
     errors.set_ylim(bottom=0)
@@ -92,13 +92,11 @@ def error_by_step(by_step: Mapping[str, NDArray[np.float64]], *, title: str) -> 
 
 def calibration(frame: pd.DataFrame, *, title: str) -> "Figure":
     """The share of values below each quantile, against the quantile's level."""
-    from forecast.evaluation.metrics import countable, quantile_columns
-
     rows = countable(frame)
     columns = quantile_columns(rows)
     levels = np.array(list(columns))
     below = np.array([(rows["y"] <= rows[column]).mean() for column in columns.values()])
-    figure, (axis,) = _canvas(1, title=f"{title}: calibration of the quantiles", height=4.2, width=4.8)
+    figure, (axis,) = canvas(1, title=f"{title}: calibration of the quantiles", height=4.2, width=4.8)
     axis.plot([0, 1], [0, 1], color="#9ca3af", linewidth=0.9, linestyle="--")
     axis.plot(levels, below, color=OWN, marker="o", markersize=4)
     axis.set_xlabel("quantile level")
@@ -110,16 +108,13 @@ def calibration(frame: pd.DataFrame, *, title: str) -> "Figure":
 
 def residuals(frame: pd.DataFrame, *, title: str) -> "Figure":
     """Errors of the median over time, and how they are distributed."""
-    from forecast.evaluation.metrics import countable
-
     rows = countable(frame)
     errors = rows["y"].to_numpy(dtype=np.float64) - rows["median"].to_numpy(dtype=np.float64)
-    figure, (over_time, spread) = _canvas(2, title=f"{title}: observed less median, in units")
+    figure, (over_time, spread) = canvas(2, title=f"{title}: observed less median, in units")
     over_time.plot(rows["ds"], errors, ".", color=OWN, markersize=3, alpha=0.6)
     over_time.axhline(0, color="#9ca3af", linewidth=0.8)
     over_time.set_title("over time", loc="left", fontsize=9)
-    if pd.api.types.is_datetime64_any_dtype(rows["ds"]):
-        _short_dates(over_time)
+    short_dates(over_time, rows["ds"])
     if len(errors):
         spread.hist(errors, bins=min(40, max(5, len(errors) // 5)), color=PALE, edgecolor="white")
     spread.axvline(0, color="#9ca3af", linewidth=0.8)
@@ -130,7 +125,7 @@ def residuals(frame: pd.DataFrame, *, title: str) -> "Figure":
 
 def loss_curves(curves: Sequence[Mapping[str, float | None]], *, title: str) -> "Figure":
     """Training and validation loss over the optimiser's steps."""
-    figure, (axis,) = _canvas(1, title=f"{title}: loss over steps", height=3.6)
+    figure, (axis,) = canvas(1, title=f"{title}: loss over steps", height=3.6)
     names = sorted({name for point in curves for name in point if name.partition("/")[0].endswith("_loss")})
     for name in names:
         points = [(point["step"], point[name]) for point in curves if point.get(name) is not None]
@@ -149,40 +144,3 @@ def loss_curves(curves: Sequence[Mapping[str, float | None]], *, title: str) -> 
     if len(axis.lines) <= 6:
         axis.legend(frameon=False, fontsize=8)
     return figure
-
-
-def _canvas(num_rows: int, *, title: str, height: float = 2.5, width: float = 8.0) -> "tuple[Figure, Any]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height * max(num_rows, 1) + 0.5), dpi=110, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    rows = figure.subplots(num_rows, 1, squeeze=False)[:, 0] if num_rows else np.array([])
-    for axis in rows:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-        axis.set_axisbelow(True)
-    return figure, rows
-
-
-def _short_dates(axis: Any) -> None:
-    from matplotlib import dates
-
-    classes: Any = dates  # publishes no types for these two
-    locator = classes.AutoDateLocator()
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(classes.ConciseDateFormatter(locator))
-
-
-def _apart(windows: pd.DataFrame) -> list[Any]:
-    """The latest cutoffs of one series whose windows do not overlap, at most a few."""
-    horizon = int(windows["step"].max()) if len(windows) else 1
-    found: list[Any] = []
-    last: int | None = None
-    cutoffs = windows.drop_duplicates("cutoff").sort_values("cutoff_step", ascending=False)
-    for cutoff, step in zip(cutoffs["cutoff"], cutoffs["cutoff_step"], strict=True):
-        if last is None or step <= last - horizon:
-            found.append(cutoff)
-            last = int(step)
-        if len(found) == MAX_CUTOFFS:
-            break
-    return found

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OWN, OBSERVED = "#0b6bcb", "#222222"
 BESIDE = ("#c2571a", "#5b8c3e", "#8a5aa8", "#b8860b", "#6b7280", "#2a9d9d")
 MAX_FANS = 3
+MAX_CUTOFFS = 4
 MAX_WORST = 10
 MAX_LAGS = 36
 
@@ -34,27 +35,34 @@ def figures(result: "Backtest") -> "dict[str, Figure]":
     """
     drawn = {}
     for name, (draw, title) in FIGURES.items():
-        figure, axes = _canvas(rows=_num_fans(result) if name == "forecasts" else 1)
-        draw(result, axes)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        num_rows = _num_fans(result) if name == "forecasts" else 1
+        figure, axes = canvas(num_rows, title=title, height=2.4 if num_rows > 1 else 3.3)
+        draw(result, axes if num_rows > 1 else axes[0])
         drawn[name] = figure
     return drawn
 
 
-def _canvas(*, rows: int) -> "tuple[Figure, Any]":
+def canvas(
+    num_rows: int, *, title: str, height: float = 2.5, width: float = 8.0
+) -> "tuple[Figure, NDArray[Any]]":
+    """A titled figure with so many rows of axes, `height` and `width` of a row in inches.
+
+    SpecError where matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SpecError(
             "figures need the package matplotlib; install it with: pip install matplotlib"
         ) from error
-    figure = Figure(figsize=(8, 2.4 * rows + 1.2 if rows > 1 else 3.8), dpi=110, layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-        each.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-        each.set_axisbelow(True)
-    return figure, axes if rows > 1 else axes[0]
+    figure = Figure(figsize=(width, height * max(num_rows, 1) + 0.5), dpi=110, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    rows = figure.subplots(num_rows, 1, squeeze=False)[:, 0] if num_rows else np.array([])
+    for axis in rows:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, rows
 
 
 def _num_fans(result: "Backtest") -> int:
@@ -67,7 +75,7 @@ def draw_forecasts(result: "Backtest", axes: Any) -> None:
     chosen = ranked[np.linspace(0, len(ranked) - 1, _num_fans(result)).round().astype(int)]
     for place, (axis, name) in enumerate(zip(np.atleast_1d(axes), chosen, strict=True)):
         rows = result.forecasts[result.forecasts["unique_id"] == name]
-        cutoffs = _apart(rows)
+        cutoffs = latest_cutoffs(rows)
         shown = rows[rows["cutoff"] >= cutoffs[-1]]
         observed = shown.drop_duplicates("ds").sort_values("ds")
         for number, cutoff in enumerate(cutoffs):
@@ -83,14 +91,14 @@ def draw_forecasts(result: "Backtest", axes: Any) -> None:
             observed["ds"], observed["y"], color=OBSERVED, linewidth=1.1, markersize=4,
             marker="." if len(observed) < 80 else None, label="observed" if place == 0 else None,
         )  # fmt: skip
-        _short_dates(axis, observed["ds"])
+        short_dates(axis, observed["ds"])
         axis.set_title(str(name), loc="left", fontsize=10)
         axis.margins(x=0.01)
         if place == 0:
             axis.legend(ncols=4, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0.4, 1.16))
 
 
-def _short_dates(axis: "Axes", stamps: "pd.Series") -> None:
+def short_dates(axis: "Axes", stamps: "pd.Series") -> None:
     """Dates told as briefly as their range allows; integer steps stay numbers."""
     if not pd.api.types.is_datetime64_any_dtype(stamps):
         return
@@ -101,17 +109,16 @@ def _short_dates(axis: "Axes", stamps: "pd.Series") -> None:
     axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def _apart(rows: pd.DataFrame) -> list[Any]:
-    """The last cutoffs of one series, newest first, whose targets do not overlap; at most four."""
-    horizon = int(rows["step"].max())
+def latest_cutoffs(rows: pd.DataFrame) -> list[Any]:
+    """The last cutoffs of one series, newest first, whose targets do not overlap; at most MAX_CUTOFFS."""
     steps = rows.drop_duplicates("cutoff").sort_values("cutoff_step", ascending=False)
     chosen: list[Any] = []
     last = None
     for cutoff, step in zip(steps["cutoff"], steps["cutoff_step"], strict=True):
-        if last is None or last - step >= horizon:
+        if last is None or last - step >= rows["step"].max():
             chosen.append(cutoff)
             last = step
-    return chosen[:4]
+    return chosen[:MAX_CUTOFFS]
 
 
 def draw_steps(result: "Backtest", axis: "Axes") -> None:
