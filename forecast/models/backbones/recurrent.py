@@ -47,20 +47,25 @@ class Recurrent(Backbone):
 
     def forward(self, tokens: Float[Tensor, "B N T"]) -> Float[Tensor, "B N D"]:
         parts = tokens.chunk(self._num_parts(tokens))
-        states = [self.rnn(part, self._start(part))[0] for part in parts]
+        states = [self.run(part, self._start(part))[0] for part in parts]
         return states[0] if len(states) == 1 else torch.cat(states)
 
     def decode(
         self, tokens: Float[Tensor, "B N T"], queries: Float[Tensor, "B M T"]
     ) -> Float[Tensor, "B M D"]:
-        _, end = self.rnn(tokens, self._start(tokens))
+        _, end = self.run(tokens, self._start(tokens))
         num_queries = queries.shape[1]
         if isinstance(end, tuple):
             start: Any = tuple(_repeat(state, num_queries) for state in end)
         else:
             start = _repeat(end, num_queries)
-        states: Tensor = self.rnn(queries.reshape(-1, 1, queries.shape[2]), start)[0]  # (B * M, 1, D)
+        states = self.run(queries.reshape(-1, 1, queries.shape[2]), start)[0]  # (B * M, 1, D)
         return states.reshape(-1, num_queries, self.hidden_size)
+
+    def run(self, tokens: Float[Tensor, "B N T"], start: Any) -> tuple[Float[Tensor, "B N D"], Any]:
+        """The states after each token, and those of every layer after the last, from `start` on."""
+        states, end = self.rnn(tokens, start)
+        return states, end
 
     def _num_parts(self, tokens: Tensor) -> int:
         """Passes into which the windows are split."""
