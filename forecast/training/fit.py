@@ -1,7 +1,6 @@
 """The verb of the library: a panel and a spec in, a forecaster out."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 from json import dumps
@@ -27,15 +26,13 @@ from forecast.training.defaults import in_epochs, plan, resolve
 from forecast.training.events import Listener
 from forecast.training.loop import Training
 from forecast.training.progress import Progress
+from forecast.training.surroundings import enough_threads, kept_memory, repeatable_algorithms
 from forecast.windows.index import training_windows
 from forecast.windows.sampler import DeviceIndex, Sampler
 from forecast.windows.spec import WindowSpec
 from forecast.windows.split import Split, split
 
 MAX_NAMED = 5
-
-WORK_WORTH_THREADS = 100_000_000
-"""Windows in a batch times tokens times parameters from which on a second CPU thread is worth its cost."""
 
 
 def fit(
@@ -68,7 +65,7 @@ def fit(
     _check_domain(panel, resolved)
     device = pick_device(config.device)
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with forked, repeatable_algorithms(config.deterministic):
+    with forked, kept_memory(), repeatable_algorithms(config.deterministic):
         torch.manual_seed(config.seed)
         network = ForecastNetwork(resolved)
         job = Job(data, network, config, device=device, validation=validation, weights=weights)
@@ -88,31 +85,6 @@ def pick_device(name: str) -> torch.device:
             f"device={name!r} was asked for and torch finds no GPU here; use device='auto' or 'cpu'."
         )
     return torch.device(name)
-
-
-@contextmanager
-def repeatable_algorithms(wanted: bool) -> Iterator[None]:
-    """Whether torch refuses algorithms that differ from run to run; afterwards as it was before."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-@contextmanager
-def enough_threads(network: ForecastNetwork, *, batch_size: int) -> Iterator[None]:
-    """One CPU thread for a small network: several would mostly wait for each other."""
-    before = torch.get_num_threads()
-    spec = network.spec
-    num_tokens = -(-(spec.context_length or 1) // (spec.patch_length or 1))
-    work = batch_size * num_tokens * sum(parameter.numel() for parameter in network.parameters())
-    torch.set_num_threads(1 if work < WORK_WORTH_THREADS else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Job:

@@ -10,6 +10,3 @@ class LSTM(Recurrent):
 
     cell = nn.LSTM
     num_states = 2
-    states_at_once = 500_000
-    """oneDNN keeps some 40 bytes per state for the way back; from 32 MiB on the C library maps every such
-    buffer anew, and a quarter of the time goes into page faults."""

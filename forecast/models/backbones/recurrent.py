@@ -6,7 +6,6 @@ B windows, N tokens, M future queries, T token_size, D hidden_size
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,8 +24,6 @@ class Recurrent(Backbone):
     cell: Callable[..., nn.RNNBase]
     num_states = 1
     """State tensors of the cell: two for an LSTM."""
-    states_at_once: int | None = None
-    """States (windows times tokens times width) of one training pass on a CPU; None: any number."""
 
     def __init__(self, spec: ModelSpec, *, token_size: int) -> None:
         nn.Module.__init__(self)
@@ -46,9 +43,7 @@ class Recurrent(Backbone):
         return {}
 
     def forward(self, tokens: Float[Tensor, "B N T"]) -> Float[Tensor, "B N D"]:
-        parts = tokens.chunk(self._num_parts(tokens))
-        states = [self.run(part, self._start(part))[0] for part in parts]
-        return states[0] if len(states) == 1 else torch.cat(states)
+        return self.run(tokens, self._start(tokens))[0]
 
     def decode(
         self, tokens: Float[Tensor, "B N T"], queries: Float[Tensor, "B M T"]
@@ -66,13 +61,6 @@ class Recurrent(Backbone):
         """The states after each token, and those of every layer after the last, from `start` on."""
         states, end = self.rnn(tokens, start)
         return states, end
-
-    def _num_parts(self, tokens: Tensor) -> int:
-        """Passes into which the windows are split."""
-        most = self.states_at_once
-        if most is None or not self.training or tokens.device.type != "cpu":
-            return 1
-        return -(-tokens.shape[0] * tokens.shape[1] * self.hidden_size // most)
 
     def _start(self, tokens: Tensor) -> Any:
         """The state before the first token, given so that an exported graph takes any number of windows."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forecast.models.baselines import naive, seasonal_naive
-from forecast.models.catalog import BACKBONES, backbone_class
+from forecast.models.catalog import BACKBONES
 from forecast.models.network import Covariates, ForecastNetwork
 from forecast.models.onnx_export import export
 from forecast.models.onnx_runtime import OnnxBackend
@@ -215,14 +215,3 @@ def test_recurrent_layers_become_the_runtimes_own_operators(backbone: str, tmp_p
     export(trained(small(backbone)), tmp_path / "model.onnx")
     operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert {"lstm": "LSTM", "gru": "GRU", "elman": "RNN"}[backbone] in operators
-
-
-def test_windows_trained_in_several_passes_are_those_trained_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    backbone = backbone_class("lstm")(small("lstm"), token_size=8).train()
-    tokens = torch.randn(10, 7, 8)
-    whole = backbone(tokens)
-    monkeypatch.setattr(backbone, "states_at_once", 3 * 7 * 8)
-    assert backbone._num_parts(tokens) == 4
-    torch.testing.assert_close(backbone(tokens), whole)
-    assert backbone.eval()._num_parts(tokens) == 1
