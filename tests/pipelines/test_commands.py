@@ -256,7 +256,13 @@ def test_a_signal_ends_a_retrain_without_a_trace_and_closes_its_run(
     tracked: Path, number: signal.Signals, code: int
 ) -> None:
     command = [str(Path(sys.executable).with_name("forecast")), "retrain", "air_passengers", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # a shell's background job ignores SIGINT
+    )
     with process:
         assert process.stderr is not None
         assert any("lstm: " in line for line in process.stderr)
