@@ -165,10 +165,38 @@ class ParquetTable(ArrowTable):
     def codes(self, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.data is None:
             return super().codes(name, optional=optional)
-        file = pq.ParquetFile(self.path, read_dictionary=[name], pre_buffer=False)
-        coded = as_codes(file.read(columns=[name], use_threads=False).column(0), name, optional=optional)
+        kind = self.schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            return super().codes(name, optional=optional)
+        return _checked_codes(*self._text_codes(name), name, optional=optional)
+
+    def _text_codes(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Codes in one array, so that the texts of all rows are never held."""
+        file: Any = pq.ParquetFile(self.path, read_dictionary=[name], pre_buffer=False)
+        codes, places, end = np.empty(self.num_rows, dtype=np.int32), _Places(), 0
+        for batch in file.iter_batches(1 << 18, columns=[name], use_threads=False):
+            part = batch.column(0)
+            local = pc.fill_null(part.indices, -1).to_numpy(zero_copy_only=False)
+            codes[end : end + len(part)] = places.of(part.dictionary)[local]
+            end += len(part)
         pa.default_memory_pool().release_unused()
-        return coded
+        return codes, list(places.numbers)
+
+
+class _Places:
+    """Numbers for texts, in the order in which dictionaries bring them."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.known: tuple[Any, NDArray[np.int32]] | None = None
+
+    def of(self, dictionary: Any) -> NDArray[np.int32]:
+        """The number of each text of an Arrow dictionary, and -1 behind them for a missing one."""
+        if self.known is None or not self.known[0].equals(dictionary):
+            numbers = self.numbers
+            places = [numbers.setdefault(text, len(numbers)) for text in dictionary.to_pylist()]
+            self.known = dictionary, np.array([*places, -1], dtype=np.int32)
+        return self.known[1]
 
 
 def as_table(data: Any) -> Table:
@@ -208,6 +236,13 @@ def as_floats(column: Any) -> NDArray[np.float64]:
 def as_codes(column: Any, name: str, *, optional: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
     """A pandas or Arrow column as codes and distinct texts; see `Table.codes`."""
     codes, distinct = _pandas_codes(column) if isinstance(column, pd.Series) else _arrow_codes(column)
+    return _checked_codes(codes, distinct, name, optional=optional)
+
+
+def _checked_codes(
+    codes: NDArray[Any], distinct: Sequence[Any], name: str, *, optional: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Codes of texts that are all used and all different; DataError for a missing one unless `optional`."""
     if not optional and len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(
