@@ -37,6 +37,9 @@ from forecast.series.encoding import LARGEST
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
 
+FEW_TO_JUDGE = 8
+"""Observed values below which no value is called an outlier."""
+
 FORMAT_VERSION = 1
 """Of the artifact folder; raised when an older reader could no longer understand it."""
 
@@ -231,6 +234,7 @@ class Forecaster:
         with values outside the model's transform), EmptyDataError and HorizonError.
         """
         num_steps = self.horizon if horizon is None else horizon
+        check_panel(panel)
         self._check_horizon(num_steps)
         self._check_frequency(panel)
         parts = [self._predict_chunk(chunk, num_steps) for chunk in self._chunks(panel)]
@@ -280,7 +284,7 @@ class Forecaster:
         rolled_out = num_steps > self.horizon
         short = np.asarray(panel.lengths) < self.context_length
         flat = constant(batch)
-        unlike = self._unlike_training(batch)
+        unlike = {"outlier": has_outlier(batch), **self._unlike_training(batch)}
         notes = [
             self._notes(short=bool(short[row]), constant=bool(flat[row]), rolled_out=rolled_out)
             + [note for note, rows in unlike.items() if rows[row]]
@@ -478,12 +482,35 @@ def constant(batch: ContextBatch) -> NDArray[np.bool_]:
     return flat
 
 
+def has_outlier(batch: ContextBatch) -> NDArray[np.bool_]:
+    """(B,) windows in which one value lies as far from the mean as all others together.
+
+    An error or the first of its kind: what is forecast from them says little.
+    """
+    observed = ~np.isnan(batch.context)
+    count = observed.sum(axis=1)
+    filled = np.where(observed, batch.context, 0.0).astype(np.float64)
+    mean = filled.sum(axis=1) / np.maximum(count, 1)
+    distances = np.abs(filled - mean[:, None]) * observed
+    largest = distances.max(axis=1)
+    return np.asarray((count >= FEW_TO_JUDGE) & (largest > 0) & (largest >= 0.49 * distances.sum(axis=1)))
+
+
 def lowest_value(batch: ContextBatch) -> NDArray[np.float64]:
     """(B,) the least observed value in units; zero where float32 cannot tell it from zero."""
     raw = batch.raw()
     largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
     lowest = np.nanmin(raw, axis=1)
     return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest)
+
+
+def check_panel(panel: object) -> None:
+    """DataError for anything but a panel, which frames and files have to become first."""
+    if not isinstance(panel, Panel):
+        raise DataError(
+            f"a panel of series is needed and got {type(panel).__name__}; make one with "
+            "fc.from_frame(frame, freq=...), fc.read_csv(path) or fc.read_parquet(path)"
+        )
 
 
 def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBatch:

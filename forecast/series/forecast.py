@@ -3,7 +3,7 @@
 N series, H steps, Q quantile levels
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -91,7 +91,9 @@ class Forecast:
 
     def noted(self, levels: Sequence[float] = (), quantiles: Sequence[float] | None = None) -> "Forecast":
         """With the note `level_extrapolated` where a level or quantile lies beyond the grid."""
-        asked = [q for level in levels for q in level_quantiles(level)] + list(quantiles or ())
+        asked = [q for level in _several(levels) for q in level_quantiles(level)] + list(
+            _several(quantiles or ())
+        )
         if not any(self.is_extrapolated(q) for q in asked):
             return self
         code = "level_extrapolated"
@@ -102,9 +104,9 @@ class Forecast:
     ) -> dict[str, NDArray[np.float64]]:
         """`median`, then `lo-80`, `hi-80`, ... per level and `q-0.1`, ... per quantile, each (N, H)."""
         columns = {"median": self.median}
-        for level in levels:
+        for level in _several(levels):
             columns[f"lo-{number(level)}"], columns[f"hi-{number(level)}"] = self.interval(level)
-        for q in quantiles or ():
+        for q in _several(quantiles or ()):
             columns[f"q-{number(q)}"] = self.quantile(q)
         return columns
 
@@ -118,6 +120,11 @@ class Forecast:
         frame = {"unique_id": np.repeat(self.unique_ids, self.horizon), "ds": zoned(self.ds, self.timezone)}
         columns = self.columns(levels, quantiles)
         return pd.DataFrame(frame | {name: column.ravel() for name, column in columns.items()})
+
+
+def _several(numbers: Sequence[float] | float) -> list[float]:
+    """One number alone stands for a list of it."""
+    return list(numbers) if isinstance(numbers, Iterable) else [numbers]
 
 
 def between_levels(

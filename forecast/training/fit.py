@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, DataError, SpecError, ValueRangeError
 from forecast.models.calibration import Calibration
-from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo
+from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo, check_panel
 from forecast.models.identity import Identity
 from forecast.models.network import ForecastNetwork
 from forecast.models.spec import ModelSpec
@@ -56,6 +56,8 @@ def fit(
     Raises DataError where there is too little to learn from, ValueRangeError (naming the series) for values
     outside a transform's domain, TrainingError where the loss diverges.
     """
+    check_panel(panel)
+    _check_types(spec, config)
     if spec.is_baseline:
         return fit_baseline(panel, spec, held_out=validation or 0)
     config = config or TrainConfig()
@@ -85,6 +87,12 @@ def pick_device(name: str) -> torch.device:
             f"device={name!r} was asked for and torch finds no GPU here; use device='auto' or 'cpu'."
         )
     return torch.device(name)
+
+
+def _check_types(spec: object, config: object) -> None:
+    for name, value, kind in (("spec", spec, ModelSpec), ("config", config, TrainConfig)):
+        if not isinstance(value, kind | None if name == "config" else kind):
+            raise SpecError(f"{name} is an fc.{kind.__name__}(...); got {type(value).__name__}.")
 
 
 class Job:

@@ -200,6 +200,19 @@ def test_a_constant_history_gives_the_constant(backbone: str) -> None:
     assert "constant" in answer.notes[0]
 
 
+def test_one_value_as_far_away_as_all_others_together_is_noted() -> None:
+    values = walk(40)
+    assert "outlier" not in forecaster().predict(panel(values)).notes[0]
+    values[20] = 1e12
+    assert "outlier" in forecaster().predict(panel(values)).notes[0]
+    assert "outlier" not in forecaster().predict(panel([7.25] * 30)).notes[0]
+
+
+def test_a_frame_in_place_of_a_panel_is_refused_with_the_way_to_one() -> None:
+    with pytest.raises(DataError, match=r"got DataFrame; make one with fc\.from_frame"):
+        forecaster().predict(panel(walk(40)).to_frame())  # type: ignore[arg-type]
+
+
 def test_bounds_and_whole_numbers_hold_for_every_quantile() -> None:
     own = forecaster(lower_bound=0.0, upper_bound=3.0, integer=True)
     counts = np.random.default_rng(0).integers(0, 4, size=60).astype(float)

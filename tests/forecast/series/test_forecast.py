@@ -112,3 +112,8 @@ def test_a_frame_has_one_row_per_series_and_step() -> None:
     assert str(frame["ds"].dt.tz) == "Europe/Berlin"
     assert (frame["lo-80"] == frame["q-0.1"]).all()
     np.testing.assert_array_equal(frame["median"], values[:, :, 3].ravel())
+
+
+def test_one_level_alone_is_a_list_of_it() -> None:
+    values = np.zeros((1, 2, len(LEVELS)))
+    assert list(forecast(values).to_frame(levels=80)) == ["unique_id", "ds", "median", "lo-80", "hi-80"]  # type: ignore[arg-type]

@@ -86,6 +86,15 @@ def test_the_spec_alone_is_enough_and_the_reasons_are_kept() -> None:
     assert forecaster.info.num_steps == 10
 
 
+def test_what_is_no_panel_no_spec_and_no_config_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="got DataFrame; make one with"):
+        fc.fit(panel().to_frame(), fc.ModelSpec(horizon=3))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"spec is an fc\.ModelSpec\(\.\.\.\); got dict"):
+        fc.fit(panel(), {"horizon": 3})  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"config is an fc\.TrainConfig\(\.\.\.\); got dict"):
+        fc.fit(panel(), fc.ModelSpec(horizon=3), {"seed": 1})  # type: ignore[arg-type]
+
+
 def test_later_values_change_nothing() -> None:
     whole = panel()
     cut = whole.drop_last(12)
