@@ -30,6 +30,9 @@ MEASURED_STEPS = 20
 
 VALIDATION_BATCH = 1024
 
+MAX_VALIDATION_WINDOWS = 4096
+"""Held-out windows that a check reads, evenly spread where there are more, so that checks stay cheap."""
+
 
 @dataclass
 class Progressed:
@@ -84,6 +87,7 @@ class Training:
         self.best = self._averaged_tensors()
         self.total_loss = torch.zeros((), device=sampler.device)
         self.order = training.order(seed=self.seed, epoch=0)
+        self.held_out = _spread(validation.num_windows, device=sampler.storage)
         self.check_every = self._check_every()
 
     def run(self, progress: Progress, *, save: Any = None) -> Progressed:
@@ -188,18 +192,15 @@ class Training:
         return event
 
     def _validate(self) -> float | None:
-        """The averaged weights' loss on the held-out windows, which decides what is kept."""
-        if not self.validation.num_windows:
+        """The averaged weights' loss on held-out windows, which decides what is kept."""
+        if not len(self.held_out):
             return None
-        total, count = torch.zeros((), device=self.sampler.device), 0
+        total = torch.zeros((), device=self.sampler.device)
         with torch.no_grad():
-            for start in range(0, self.validation.num_windows, VALIDATION_BATCH):
-                end = min(start + VALIDATION_BATCH, self.validation.num_windows)
-                numbers = torch.arange(start, end, device=self.sampler.storage)
+            for numbers in torch.split(self.held_out, VALIDATION_BATCH):
                 batch = self.sampler.windows(self.validation, numbers)
                 total += self.step.loss(batch, self.step.averaged) * len(numbers)
-                count += len(numbers)
-        loss = float(total) / count
+        loss = float(total) / len(self.held_out)
         if loss < self.at.best_loss:
             self.at.best_loss, self.at.best_step, self.at.checks_without_gain = loss, self.at.step, 0
             self.best = self._averaged_tensors()
@@ -208,7 +209,7 @@ class Training:
         return loss
 
     def _keep_best(self) -> None:
-        if not self.validation.num_windows:
+        if not len(self.held_out):
             self.best, self.at.best_step = self._averaged_tensors(), self.at.step
         self.step.module.load_state_dict(self.best)
 
@@ -249,6 +250,14 @@ class Training:
         on_gpu = self.sampler.device.type == "cuda"
         wanted = self.config.cuda_graphs
         return GraphedStep(self.step) if on_gpu and (wanted or wanted is None) else self.step
+
+
+def _spread(num_windows: int, *, device: torch.device) -> Tensor:
+    """At most `MAX_VALIDATION_WINDOWS` numbers of windows, from the first to the last."""
+    if num_windows <= MAX_VALIDATION_WINDOWS:
+        return torch.arange(num_windows, device=device)
+    steps = torch.arange(MAX_VALIDATION_WINDOWS, device=device)
+    return steps * (num_windows - 1) // (MAX_VALIDATION_WINDOWS - 1)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import forecast as fc
 from forecast.errors import ArtifactError, DataError, SpecError, TrainingError, ValueRangeError
 from forecast.models.catalog import BACKBONES
 from forecast.series.panel import Panel
+from forecast.training import loop
 from forecast.training.events import EpochEvent
 
 TINY: dict[str, Any] = {"context_length": 24, "hidden_size": 8, "num_layers": 1, "num_heads": 2}
@@ -120,6 +121,20 @@ def test_held_out_windows_choose_the_weights_and_step_zero_is_a_candidate() -> N
     forecaster = fc.fit(walk, spec(residual="last", transform="none"), config, validation=12)
     assert forecaster.info.num_steps == 0
     np.testing.assert_allclose(forecaster.predict(walk).median, np.full((1, 6), walk.y(0)[-1]), rtol=1e-6)
+
+
+def test_a_check_reads_a_bounded_number_of_held_out_windows_spread_evenly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "MAX_VALIDATION_WINDOWS", 5)
+    assert loop._spread(41, device=torch.device("cpu")).tolist() == [0, 10, 20, 30, 40]
+    assert loop._spread(3, device=torch.device("cpu")).tolist() == [0, 1, 2]
+    losses: list[float | None] = []
+    fc.fit(
+        panel(3, 200), fc.ModelSpec(horizon=4), quick(), on_epoch=lambda e: losses.append(e.validation_loss)
+    )
+    assert losses
+    assert all(loss is not None and loss > 0 for loss in losses)
 
 
 def test_patience_ends_a_training_early() -> None:
