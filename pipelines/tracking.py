@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from filelock import Timeout
 
 from forecast import home
 from forecast.errors import TrackingError
+from pipelines.lock import database_lock
 from pipelines.spool import Spool, waiting
 
 if TYPE_CHECKING:
@@ -433,13 +434,20 @@ def _client(uri: str) -> "MlflowClient":
     prepare(uri)
     from mlflow import MlflowClient
 
-    with answering(), home.database_lock() if home.is_embedded() else nullcontext():
+    with answering(), _creation_lock(uri):
         made = MlflowClient(tracking_uri=uri, registry_uri=uri)
         made.search_experiments(max_results=1)
         made.search_registered_models(max_results=1)
     if waiting():
         _deliver_waiting(made, uri)
     return made
+
+
+def _creation_lock(uri: str) -> AbstractContextManager[None]:
+    """What lets one process create the tables of an empty database; a server has created its own."""
+    if home.is_embedded():
+        return home.database_lock()
+    return nullcontext() if uri.startswith(("http://", "https://")) else database_lock(uri)
 
 
 def _configure() -> None:
