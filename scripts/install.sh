@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment VENV with this project and the EXTRAS in it, once: a second call with nothing changed does nothing.
+# CONSTRAINTS names another file than constraints.txt.
 # usage: PYTHON=python3 VENV=.venv TORCH_VERSION=... TORCH_CPU_INDEX=... scripts/install.sh EXTRAS
 set -eu
 extras=$1
@@ -19,7 +20,8 @@ find_python() {  # the first Python that is new enough
 has_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; }
 
 stamp=$VENV/.installed-$(printf %s "$extras" | tr , -)
-wanted=$(cat pyproject.toml constraints.txt | cksum)
+constraints=${CONSTRAINTS:-constraints.txt}
+wanted=$(cat pyproject.toml "$constraints" | cksum)
 [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ] || exit 0
 
 if [ ! -x "$VENV/bin/python" ]; then
@@ -54,5 +56,5 @@ else
 fi
 
 echo "== installing forecast[$extras]"
-pip install -c constraints.txt -e ".[$extras]"
+pip install -c "$constraints" -e ".[$extras]"
 printf %s "$wanted" > "$stamp"

@@ -24,13 +24,16 @@ OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "statsforecast"}
 """What the library uses where it is there, and names in an error where it is needed and missing."""
 
 
+def requirements(*extras: str) -> list[Requirement]:
+    """The base requirements and those of some extras, and of the extras that these name."""
+    lines = [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    own = [Requirement(line) for line in [*PROJECT["dependencies"], *lines]]
+    return [*own, *(each for one in own if one.name == "forecast" for each in requirements(*one.extras))]
+
+
 def declared(*extras: str) -> set[str]:
     """The top-level modules of the base requirements and of some extras."""
-    lines = [
-        *PROJECT["dependencies"],
-        *(line for extra in extras for line in PROJECT["optional-dependencies"][extra]),
-    ]
-    names = {Requirement(line).name.lower().replace("_", "-") for line in lines}
+    names = {each.name.lower().replace("_", "-") for each in requirements(*extras)}
     modules = importlib.metadata.packages_distributions()
     return {
         module
