@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
+from service.batching import Batcher
 from service.errors import MEDIA_TYPE, add_handlers
-from service.inference import Workers
+from service.inference import Parts, Workers
 from service.manifest import Cache
 from service.models import ModelStore
 from service.request_id import HEADER, RequestIdMiddleware
@@ -20,6 +21,17 @@ from service.settings import Settings
 _ABOUT = """Forecasts by every model whose version carries the alias `champion`.
 
 Errors are RFC 9457 problem details (`application/problem+json`) with at most 20 `errors`."""
+
+ROUTERS = (
+    forecasts.router,
+    models.router,
+    health.router,
+    docs.router,
+)
+"""Everything that answers; a new dialect is one more line."""
+
+_USUAL_PROBLEMS = (400, 404, 413, 415, 422, 500, 503)
+"""What a route may answer that `_PROBLEMS` does not name."""
 
 _PROBLEMS = {
     "post /v1/forecasts": (400, 404, 413, 415, 422, 500, 503),
@@ -44,11 +56,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store: ModelStore = app.state.store
-        await store.start()
+        parts: Parts = app.state.parts
+        parts.batcher.start()
+        await parts.store.start()
         yield
-        await store.stop()
-        app.state.workers.stop()
+        await parts.store.stop()
+        parts.batcher.stop()
+        parts.workers.stop()
 
     app = FastAPI(
         title="forecast",
@@ -59,11 +73,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings = settings
-    app.state.store = ModelStore(settings, Cache.of(settings.models))
-    app.state.workers = Workers(settings)
-    for part in (forecasts, models, health, docs):
-        app.include_router(part.router)
+    parts = Parts(
+        settings=settings,
+        store=ModelStore(settings, Cache.of(settings.models)),
+        workers=Workers(settings),
+        batcher=Batcher(settings),
+    )
+    app.state.parts = parts
+    app.state.settings, app.state.store = parts.settings, parts.store
+    app.state.workers, app.state.batcher = parts.workers, parts.batcher
+    for router in ROUTERS:
+        app.include_router(router)
     add_handlers(app)
     app.add_middleware(RequestIdMiddleware)
     _describe(app)
@@ -91,7 +111,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     problem = {"schema": {"$ref": "#/components/schemas/ProblemOut"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            for status in _PROBLEMS[f"{method} {path}"]:
+            for status in _PROBLEMS.get(f"{method} {path}", _USUAL_PROBLEMS):
                 described = {"description": _REASONS[status], "content": {MEDIA_TYPE: problem}}
                 operation["responses"].setdefault(str(status), described)
             for response in operation["responses"].values():

@@ -42,6 +42,7 @@ _KINDS = {
     "invalid-request": (422, "The request does not have the form that is documented"),
     "http-error": (400, "The request cannot be answered"),
     "internal": (500, "Something is wrong in this service"),
+    "overloaded": (503, "This service is busy"),
     "unavailable": (503, "This cannot be answered now"),
 }
 """Kinds of problem that are the service's own: status and title. Others are types of `forecast.errors`."""

@@ -1,11 +1,13 @@
-"""From a parsed request to the bytes of its answer, in a thread: the event loop never waits for numbers."""
+"""From a parsed request to the bytes of its answer; models run in the inference thread.
+
+`forecast_panel` is the core that every dialect calls: a panel and a served model in, a forecast out.
+"""
 
 import asyncio
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,8 +26,11 @@ from forecast.models.forecaster import Forecaster
 from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
+from service.batching import CHUNK_ROWS, SMALL_ROWS, Batcher
+from service.columns import Columns
 from service.errors import Fault, from_forecast_error, pointer, problem
-from service.models import Served
+from service.models import ModelStore, Served
+from service.rows import Ahead, Rows, ahead, contexts_of, forecast_rows, is_early, suits
 from service.schemas import ForecastRequest
 from service.settings import Settings
 from service.stamps import to_array, write_stamps, zone_name
@@ -55,104 +60,202 @@ class Workers:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What a request wants to see of a forecast, with the keys it answers to."""
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a route needs to compute."""
 
-    output: tuple[str, ...]
-    levels: tuple[tuple[str, float], ...] = ()
-    quantiles: tuple[tuple[str, float], ...] = ()
-
-    @classmethod
-    def of(cls, request: ForecastRequest, body: bytes) -> "Columns":
-        """Keys repeat each number as it stands in the body: 80, 95.5, 80.0."""
-        return cls(
-            tuple(dict.fromkeys(request.output)),
-            tuple(zip(literals(body, b"levels", request.levels), request.levels or (), strict=True)),
-            tuple(zip(literals(body, b"quantiles", request.quantiles), request.quantiles or (), strict=True)),
-        )
-
-    @property
-    def num_columns(self) -> int:
-        return len(self.output) + 2 * len(self.levels) + len(self.quantiles)
-
-    def arrays(self, forecast: Forecast) -> dict[str, NDArray[np.float64]]:
-        """Each column (N, H), by its key."""
-        arrays: dict[str, NDArray[np.float64]] = {name: getattr(forecast, name) for name in self.output}
-        for key, level in self.levels:
-            arrays[f"lo-{key}"], arrays[f"hi-{key}"] = forecast.interval(level)
-        for key, quantile in self.quantiles:
-            arrays[f"q-{key}"] = forecast.quantile(quantile)
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-    def noted(self, forecast: Forecast) -> Forecast:
-        """With a note where a column lies beyond the quantiles that the model knows."""
-        return forecast.noted([level for _, level in self.levels], [q for _, q in self.quantiles])
+    settings: Settings
+    store: ModelStore
+    workers: Workers
+    batcher: Batcher
 
 
-def literals(body: bytes, field: bytes, values: tuple[float, ...] | None) -> list[str]:
-    """How the numbers of a field were written in the body; Python's own writing where that is not found."""
-    for match in re.finditer(rb'"' + field + rb'"\s*:\s*\[([0-9eE+.,\s-]*)\]', body):
-        tokens = [token.strip() for token in match[1].decode().split(",")]
-        if len(tokens) == len(values or ()) and all(map(_equal, tokens, values or ())):
-            return tokens
-    return [repr(value) for value in values or ()]
-
-
-def _equal(token: str, value: float) -> bool:
-    try:
-        return float(token) == value
-    except ValueError:
-        return False
-
-
-def answer(
-    request: ForecastRequest, body: bytes, served: Served, alias: str | None, settings: Settings
+async def answer(
+    request: ForecastRequest,
+    columns: Columns,
+    served: Served,
+    alias: str | None,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
 ) -> bytes:
     """The JSON of a forecast. Raises the library's errors and Problem for what the request asks wrongly."""
+    horizon = asked_horizon(request.horizon, served.forecaster)
+    check_size(len(request.series), horizon, columns, parts.settings)
+    if is_rows(request, served.forecaster):
+        if len(request.series) <= SMALL_ROWS:
+            return await _answer_small(request, columns, served, alias, horizon, parts, is_gone)
+        rows, futures = await parts.workers.run(rows_of, request, served.forecaster, horizon)
+        forecasts = await forecast_in_chunks(served, rows, horizon, parts, is_gone)
+        ds: list[Any] = [each.texts for each in futures]
+        gaps = np.zeros(len(rows), dtype=np.int64)
+        freq: str | int = served.forecaster.info.freq
+    else:
+        panel = await parts.workers.run(panel_of, request, served.forecaster, horizon)
+        forecasts = await forecast_chunks(served, panel, horizon, parts, is_gone)
+        offset = request.series[0].first_stamp.offset
+        ds = [text for each in forecasts for text in write_stamps(each.ds, offset)]
+        gaps, freq = panel.num_gaps, panel.freq.alias
+    return await parts.workers.run(
+        write_json, head_of(served, alias, freq, horizon), forecasts, columns, ds, gaps
+    )
+
+
+async def _answer_small(
+    request: ForecastRequest,
+    columns: Columns,
+    served: Served,
+    alias: str | None,
+    horizon: int,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None,
+) -> bytes:
+    """The same on the event loop: for a few rows it takes less time than handing them to a thread."""
+    rows, futures = rows_of(request, served.forecaster, horizon)
+    forecast = await _submit(served, rows, horizon, parts, is_gone)
+    ds = [each.texts for each in futures]
+    head = head_of(served, alias, served.forecaster.info.freq, horizon)
+    return write_json(head, [forecast], columns, ds, None)
+
+
+async def forecast_panel(
+    served: Served,
+    panel: Panel,
+    horizon: int | None,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
+) -> Forecast:
+    """The forecast of a panel by a served model, computed in turns with what others ask for.
+
+    The core of every dialect: `served` comes from `ModelStore.resolve`; levels and quantiles are read from
+    the answer with `Columns.arrays` or `Forecast.interval`. Raises what `Forecaster.predict` raises.
+    """
+    forecasts = await forecast_chunks(served, panel, horizon, parts, is_gone)
+    if len(forecasts) == 1:
+        return forecasts[0]
+    return replace(
+        forecasts[0],
+        unique_ids=np.concatenate([each.unique_ids for each in forecasts]),
+        ds=np.concatenate([each.ds for each in forecasts]),
+        values=np.concatenate([each.values for each in forecasts]),
+        notes=tuple(note for each in forecasts for note in each.notes),
+    )
+
+
+async def forecast_chunks(
+    served: Served,
+    panel: Panel,
+    horizon: int | None,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
+) -> list[Forecast]:
+    """The forecasts of a panel, some series at a time."""
     forecaster = served.forecaster
-    columns = Columns.of(request, body)
-    horizon = _horizon(request, forecaster)
-    _check_size(request, horizon, columns, settings)
-    panel = panel_of(request, forecaster, horizon)
-    head = {
+    lane = "small" if len(panel) <= SMALL_ROWS else "bulk"
+    chunks = _chunks(panel, horizon or forecaster.horizon, len(forecaster.quantile_levels))
+    return [
+        await parts.batcher.submit(
+            lambda many: [forecaster.predict(each, horizon) for each in many],
+            chunk,
+            rows=len(chunk),
+            key=None,
+            is_gone=is_gone,
+            lane=lane,
+        )
+        for chunk in chunks
+    ]
+
+
+async def forecast_in_chunks(
+    served: Served,
+    rows: Rows,
+    horizon: int,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
+) -> list[Forecast]:
+    """The forecasts of many rows, a chunk at a time."""
+    size = _chunk_rows(horizon, len(served.forecaster.quantile_levels))
+    lane = "small" if len(rows) <= SMALL_ROWS else "bulk"
+    return [
+        await _submit(served, rows.part(start, start + size), horizon, parts, is_gone, lane)
+        for start in range(0, len(rows), size)
+    ]
+
+
+async def _submit(
+    served: Served,
+    rows: Rows,
+    horizon: int,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None,
+    lane: str | None = None,
+) -> Forecast:
+    forecaster = served.forecaster
+    found: Forecast = await parts.batcher.submit(
+        lambda many: forecast_rows(forecaster, horizon, many),
+        rows,
+        rows=len(rows),
+        key=(id(served), horizon),
+        is_gone=is_gone,
+        lane=lane,
+    )
+    return found
+
+
+def head_of(served: Served, alias: str | None, freq: str | int, horizon: int) -> dict[str, Any]:
+    """What stands before the forecasts: which version made them."""
+    return {
         "model": {
             "name": served.name,
             "version": served.version,
             "alias": alias,
             "run_id": served.run_id,
-            "trained_until": forecaster.info.trained_until,
+            "trained_until": served.forecaster.info.trained_until,
         },
-        "freq": panel.freq.alias,
+        "freq": freq,
         "horizon": horizon,
     }
-    offset = request.series[0].first_stamp.offset
+
+
+def write_json(
+    head: dict[str, Any],
+    forecasts: Sequence[Forecast],
+    columns: Columns,
+    ds: Sequence[Any],
+    num_gaps: NDArray[np.int64] | None,
+) -> bytes:
+    """The body of an answer; ds and num_gaps are those of all series."""
     parts = []
-    for chunk in _chunks(panel, horizon, len(forecaster.quantile_levels)):
-        forecast = columns.noted(forecaster.predict(chunk, horizon))
-        rows = list(_rows(forecast, columns, chunk.num_gaps, offset))
+    first = 0
+    for forecast in forecasts:
+        last = first + len(forecast)
+        gaps = None if num_gaps is None else num_gaps[first:last]
+        rows = list(_rows(columns.noted(forecast), columns, ds[first:last], gaps))
         parts.append(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+        first = last
     return b"".join([orjson.dumps(head)[:-1], b',"forecasts":[', b",".join(parts), b"]}"])
 
 
 def _rows(
-    forecast: Forecast, columns: Columns, num_gaps: NDArray[np.int64], offset: Any
+    forecast: Forecast, columns: Columns, ds: Sequence[Any], num_gaps: NDArray[np.int64] | None
 ) -> Iterator[dict[str, Any]]:
-    stamps = write_stamps(forecast.ds, offset)
     arrays = columns.arrays(forecast)
     for index, unique_id in enumerate(forecast.unique_ids):
         values = {name: array[index] for name, array in arrays.items()}
-        gaps = ["gaps_filled"] if num_gaps[index] else []
+        gaps = ["gaps_filled"] if num_gaps is not None and num_gaps[index] else []
         yield {
             "unique_id": unique_id,
-            "ds": stamps[index],
+            "ds": ds[index],
             **values,
             "notes": [*forecast.notes[index], *gaps],
         }
 
 
+def _chunk_rows(horizon: int, num_quantiles: int) -> int:
+    return max(1, min(CHUNK_ROWS, CHUNK_VALUES // (horizon * num_quantiles)))
+
+
 def _chunks(panel: Panel, horizon: int, num_quantiles: int) -> Iterator[Panel]:
-    rows = max(1, CHUNK_VALUES // (horizon * num_quantiles))
+    rows = _chunk_rows(horizon, num_quantiles)
     if len(panel) <= rows:
         yield panel
         return
@@ -160,8 +263,39 @@ def _chunks(panel: Panel, horizon: int, num_quantiles: int) -> Iterator[Panel]:
         yield panel.select(np.arange(start, min(start + rows, len(panel))))
 
 
-def _horizon(request: ForecastRequest, forecaster: Forecaster) -> int:
-    horizon = forecaster.horizon if request.horizon is None else request.horizon
+def is_rows(request: ForecastRequest, forecaster: Forecaster) -> bool:
+    """Whether a request needs no panel: first stamps only, for a model that reads nothing but values."""
+    return suits(forecaster) and all(
+        series.ds is None and not (series.past or series.known or series.static) for series in request.series
+    )
+
+
+def rows_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> tuple[Rows, list[Ahead]]:
+    """The contexts of a request and the calendar of each; the errors of `panel_of`."""
+    freq = request_frequency(request, forecaster)
+    _check_lengths(request, forecaster)
+    futures = []
+    for index, series in enumerate(request.series):
+        try:
+            futures.append(ahead(freq.alias, series.first_stamp, len(series.y), horizon))
+        except DataError as error:
+            fault = Fault(pointer=pointer("series", index, "start"), detail=str(error))
+            raise from_forecast_error(type(error)(f"series {index}: {error}"), faults=[fault]) from None
+    ys = [series.y for series in request.series]
+    early = tuple(index for index, each in enumerate(futures) if is_early(each.last, forecaster))
+    rows = Rows(
+        unique_ids=np.array([series.unique_id for series in request.series], dtype=object),
+        contexts=contexts_of(ys, forecaster.context_length),
+        lengths=np.array([len(y) for y in ys], dtype=np.int64),
+        early=early,
+        ys=ys,
+    )
+    return rows, futures
+
+
+def asked_horizon(asked: int | None, forecaster: Forecaster) -> int:
+    """The steps to forecast; HorizonError beyond the model's limit."""
+    horizon = forecaster.horizon if asked is None else asked
     if horizon > forecaster.max_horizon:
         raise HorizonError(
             f"the horizon is beyond the model's max_horizon of {forecaster.max_horizon} steps "
@@ -170,8 +304,9 @@ def _horizon(request: ForecastRequest, forecaster: Forecaster) -> int:
     return horizon
 
 
-def _check_size(request: ForecastRequest, horizon: int, columns: Columns, settings: Settings) -> None:
-    asked = len(request.series) * horizon * columns.num_columns
+def check_size(num_series: int, horizon: int, columns: Columns, settings: Settings) -> None:
+    """Refuse an answer of too many numbers."""
+    asked = num_series * horizon * columns.num_columns
     if asked > settings.max_values:
         raise problem(
             "invalid-request",
@@ -182,7 +317,7 @@ def _check_size(request: ForecastRequest, horizon: int, columns: Columns, settin
 
 def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> Panel:
     """The histories of a request as a panel on the grid of the model."""
-    freq = _frequency(request, forecaster)
+    freq = request_frequency(request, forecaster)
     _check_lengths(request, forecaster)
     _check_covariates(request, forecaster, horizon)
     zone = zone_name(request.series[0].first_stamp.offset)
@@ -207,7 +342,7 @@ def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> 
     )
 
 
-def _frequency(request: ForecastRequest, forecaster: Forecaster) -> Frequency:
+def request_frequency(request: ForecastRequest, forecaster: Forecaster) -> Frequency:
     """The frequency sent, or the model's where none was; FrequencyError where they differ."""
     if request.freq is None:
         return forecaster.freq

@@ -34,7 +34,18 @@ class Settings:
         "FORECAST_MAX_VALUES",
         "most numbers that one answer may hold (series x horizon x columns)",
     )
-    threads: int = _setting(0, "FORECAST_THREADS", "threads that forecast; 0: one for each core, at most 8")
+    queue_rows: int = _setting(
+        512, "FORECAST_QUEUE_ROWS", "series that may wait for the model before others are held and refused"
+    )
+    hold_seconds: float = _setting(
+        0.25, "FORECAST_HOLD_SECONDS", "how long a request waits for room in the queue before 503"
+    )
+    request_seconds: float = _setting(
+        30.0, "FORECAST_REQUEST_SECONDS", "deadline of a request: what waits for longer is answered 503"
+    )
+    threads: int = _setting(
+        0, "FORECAST_THREADS", "threads that read and write bulk requests; 0: one for each core, at most 8"
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
@@ -42,9 +53,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._require("port", 0 <= self.port <= 65535, "a port from 0 to 65535")
-        for name in ("poll_seconds", "lookup_seconds"):
+        for name in ("poll_seconds", "lookup_seconds", "hold_seconds", "request_seconds"):
             self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
-        for name in ("max_body", "max_values"):
+        for name in ("max_body", "max_values", "queue_rows"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
@@ -103,3 +114,13 @@ def _size(text: str) -> int:
 
 def _shown(default: Any) -> str:
     return "" if default == () else str(default)
+
+
+def markdown() -> str:
+    """The settings as the table of the documentation."""
+    rows = [f"| `{variable}` | {default} | {meaning} |" for variable, default, meaning in Settings.table()]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(markdown())

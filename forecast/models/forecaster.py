@@ -278,19 +278,30 @@ class Forecaster:
         for start in range(0, len(panel), rows):
             yield panel.select(np.arange(start, min(start + rows, len(panel))))
 
-    def _predict_chunk(self, panel: Panel, num_steps: int) -> tuple[NDArray[np.float64], list[list[str]]]:
-        batch = self._batch(panel, num_steps)
-        self._check_contexts(batch, panel.unique_ids)
-        rolled_out = num_steps > self.horizon
-        short = np.asarray(panel.lengths) < self.context_length
+    def predict_batch(
+        self, batch: ContextBatch, horizon: int, *, names: Iterable[Any], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], list[list[str]]]:
+        """Quantiles (B, S, Q) in units and notes for contexts cut already, of series `lengths` (B,) long.
+
+        `predict` without its stamps and without the notes about training data: what a service calls that
+        forecasts the contexts of many requests at once. Raises ContextError, EmptyDataError and
+        ValueRangeError naming the rows by `names`.
+        """
+        self._check_contexts(batch, names)
+        rolled_out = horizon > self.horizon
+        short = lengths < self.context_length
         flat = constant(batch)
         unlike = {"outlier": has_outlier(batch), **self._unlike_training(batch)}
         notes = [
             self._notes(short=bool(short[row]), constant=bool(flat[row]), rolled_out=rolled_out)
             + [note for note, rows in unlike.items() if rows[row]]
-            for row in range(len(panel))
+            for row in range(len(batch))
         ]
-        return self._values(batch, num_steps), notes
+        return self._values(batch, horizon), notes
+
+    def _predict_chunk(self, panel: Panel, num_steps: int) -> tuple[NDArray[np.float64], list[list[str]]]:
+        batch = self._batch(panel, num_steps)
+        return self.predict_batch(batch, num_steps, names=panel.unique_ids, lengths=np.asarray(panel.lengths))
 
     def _batch(self, panel: Panel, num_steps: int) -> ContextBatch:
         """The contexts, with what the model knows of the future as far as it is asked."""

@@ -3,10 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from service.body import read_body
-from service.inference import Workers, answer
-from service.models import ModelStore
+from service.columns import Columns
+from service.inference import Parts, answer
 from service.schemas import RESPONSE_EXAMPLE, ForecastResponse, parse
-from service.settings import Settings
 
 router = APIRouter(tags=["forecasts"])
 
@@ -28,11 +27,10 @@ SMALL_BODY = 64 * 2**10
 )
 async def create_forecasts(request: Request) -> Response:
     """Quantiles for every series sent, from the model's champion, another alias, or a version."""
-    settings: Settings = request.app.state.settings
-    workers: Workers = request.app.state.workers
-    store: ModelStore = request.app.state.store
-    body = await read_body(request, max_bytes=settings.max_body)
-    asked = parse(body) if len(body) <= SMALL_BODY else await workers.run(parse, body)
-    served, alias = await store.resolve(asked.model)
-    content = await workers.run(answer, asked, body, served, alias, settings)
+    parts: Parts = request.app.state.parts
+    body = await read_body(request, max_bytes=parts.settings.max_body)
+    asked = parse(body) if len(body) <= SMALL_BODY else await parts.workers.run(parse, body)
+    columns = Columns.of(asked.output, asked.levels, asked.quantiles, body)
+    served, alias = await parts.store.resolve(asked.model)
+    content = await answer(asked, columns, served, alias, parts, request.is_disconnected)
     return Response(content, media_type="application/json")

@@ -323,7 +323,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "start lies off the grid": (with_series(start="2020-01-02"), "#/series/0/start"),
     "start lies off the grid that was sent": ({**with_series(), "freq": "ME"}, "#/series/0/start"),
     "ds are integers for dates": (with_series(start=None, ds=list(range(48))), "#/series/0/ds/0"),
-    "start is before all calendars": (with_series(start="0001-01-01"), "#/series"),
+    "start is before all calendars": (with_series(start="0001-01-01"), "#/series/0/start"),
     "start is at the end of time": (with_series(start="9999-01-01"), "#/series/0/start"),
     "ds and y differ in length": (with_series(start=None, ds=["2020-01-01"]), "#/series/0/ds"),
     "ds is empty": (with_series(start=None, ds=[], y=[]), "#/series/0/ds"),

@@ -1,0 +1,180 @@
+"""Requests that are rows of numbers, without covariates or stamps of their own: a model reads many at once.
+
+The usual request, and so the one that is kept cheap: no panel is built for it. It is answered with what
+`Forecaster.predict` says of the same history, but for float32's last digit.
+
+N series of one request, B series of a batch, L context_length, H horizon, Q quantile levels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast.errors import DataError, FrequencyError, OffGridError
+from forecast.models.forecaster import Forecaster
+from forecast.series.batch import ContextBatch
+from forecast.series.calendar import Frequency
+from forecast.series.forecast import Forecast
+from service.stamps import Stamp, to_array, write_stamps
+
+_FIRST, _AFTER = np.datetime64("1000-01-01", "us"), np.datetime64("3000-01-01", "us")
+_LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
+    """The contexts of some series, ready for a model."""
+
+    unique_ids: NDArray[Any]
+    contexts: NDArray[np.float64]
+    """(N, L) in units, NaN before the start and where missing."""
+    lengths: NDArray[np.int64]
+    """(N,) steps of the histories."""
+    early: tuple[int, ...]
+    """Series that end before the training data did."""
+    ys: Sequence[NDArray[np.float64]]
+    """The whole histories of the early ones, by their place; others may be left out."""
+    first: int = 0
+    """Where the first series stands in the request."""
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """Some consecutive series."""
+        early = tuple(index - start for index in self.early if start <= index < stop)
+        chosen = slice(start, stop)
+        return Rows(
+            self.unique_ids[chosen],
+            self.contexts[chosen],
+            self.lengths[chosen],
+            early,
+            self.ys[chosen],
+            self.first + start,
+        )
+
+    def y(self, index: int) -> NDArray[np.float64]:
+        """The history of one series, for `Identity`."""
+        return self.ys[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the calendar says of one history: the stamps of its forecast, and where it ends."""
+
+    texts: tuple[Any, ...]
+    """(H,) as they are written in JSON."""
+    last: int
+    """The last observed step, microseconds in UTC or an integer."""
+
+
+def suits(forecaster: Forecaster) -> bool:
+    """Whether a model reads nothing but values."""
+    return (
+        forecaster.info.freq != "trading"
+        and not any(forecaster.info.covariates.values())
+        and not forecaster.info.model.get("calendar")
+        and not forecaster.info.holidays
+    )
+
+
+@lru_cache(maxsize=8192)
+def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
+    """The calendar of a history of `length` steps from `start`; DataError where it does not fit."""
+    frequency = Frequency.parse(freq)
+    if frequency.is_integer != start.is_integer:
+        needed = "integers" if frequency.is_integer else "dates"
+        raise FrequencyError(f"the stamps of {frequency.words} series are {needed}")
+    first = to_array([start])
+    if start.is_integer:
+        step = int(freq)
+        last = start.value + step * (length - 1)
+        return Ahead(tuple(last + step * (index + 1) for index in range(horizon)), last)
+    _, on_grid = frequency.locate(first, first)
+    if not on_grid.all():
+        raise OffGridError(f"the stamp lies beside the {frequency.words} grid; send one that is on it")
+    if not _FIRST <= first[0] < _AFTER:
+        raise DataError("the stamp lies outside the years 1000 to 2999; correct it")
+    step_us = float((frequency.advance(first, 2) - first).astype(np.float64)[0])
+    if step_us * (length + horizon) > float((_LAST - first).astype(np.float64)[0]):
+        raise DataError("the history and its forecast run beyond the year 9999")
+    stamps = frequency.advance(first[:, None], np.arange(length - 1, length + horizon)[None])[0]
+    offset = start.offset or timedelta(0)
+    last = int(stamps[0].astype(np.int64)) - int(offset / timedelta(microseconds=1))
+    return Ahead(tuple(write_local(stamps[1:], start.offset)), last)
+
+
+def write_local(stamps: NDArray[Any], offset: timedelta | None) -> list[Any]:
+    """Stamps on the wall clock as texts with their offset."""
+    utc = stamps if offset is None else stamps - np.timedelta64(offset)
+    return write_stamps(utc, offset)
+
+
+def is_early(last: int, forecaster: Forecaster) -> bool:
+    """Whether a history ends before the training data did."""
+    until = forecaster.trained_until
+    if until is None:
+        return False
+    end = until.astype("datetime64[us]").astype(np.int64) if isinstance(until, np.datetime64) else until
+    return last < int(end)
+
+
+def contexts_of(ys: Sequence[NDArray[np.float64]], context_length: int) -> NDArray[np.float64]:
+    """(N, L) the last steps of every history, NaN before its start."""
+    contexts = np.full((len(ys), context_length), np.nan)
+    for row, y in zip(contexts, ys, strict=True):
+        if tail := min(len(y), context_length):
+            row[-tail:] = y[-tail:]
+    return contexts
+
+
+def forecast_rows(forecaster: Forecaster, horizon: int, many: Sequence[Rows]) -> list[Forecast]:
+    """The forecasts of several requests in one pass; their stamps are left to `ahead`."""
+    joined = many[0] if len(many) == 1 else None
+    contexts = joined.contexts if joined else np.concatenate([rows.contexts for rows in many])
+    lengths = joined.lengths if joined else np.concatenate([rows.lengths for rows in many])
+    names = [f"series {rows.first + index}" for rows in many for index in range(len(rows))]
+    values, notes = forecaster.predict_batch(
+        ContextBatch.from_raw(contexts), horizon, names=names, lengths=lengths
+    )
+    answers = []
+    end = 0
+    for rows in many:
+        start, end = end, end + len(rows)
+        own = notes[start:end]
+        if rows.early:
+            _note_samples(forecaster, rows, own)
+        answers.append(_forecast(forecaster, rows, values[start:end], own))
+    return answers
+
+
+def _note_samples(forecaster: Forecaster, rows: Rows, notes: list[list[str]]) -> None:
+    """Mark the histories that end before the training data did."""
+    early = list(rows.early)
+    some = Rows(
+        rows.unique_ids[early], rows.contexts[early], rows.lengths[early], (), [rows.ys[i] for i in early]
+    )
+    for index, is_known in zip(early, forecaster.identity.knows(some), strict=True):
+        notes[index].append("in_sample" if is_known else "may_be_in_sample")
+
+
+def _forecast(
+    forecaster: Forecaster, rows: Rows, values: NDArray[np.float64], notes: list[list[str]]
+) -> Forecast:
+    model = forecaster.info.model
+    return Forecast(
+        unique_ids=rows.unique_ids,
+        ds=np.zeros((len(rows), 0), dtype=np.int64),
+        quantile_levels=np.asarray(forecaster.quantile_levels, dtype=np.float64),
+        values=values,
+        notes=tuple(map(tuple, notes)),
+        freq=forecaster.freq,
+        lower_bound=model.get("lower_bound"),
+        upper_bound=model.get("upper_bound"),
+        integer=bool(model.get("integer")),
+    )
