@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
 from service.batching import Batcher
+from service.direct import DirectRoutes
 from service.errors import MEDIA_TYPE, add_handlers
 from service.inference import Parts, Workers
 from service.manifest import Cache
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)
+    app.add_middleware(DirectRoutes, endpoints={("POST", "/v1/forecasts"): forecasts.create_forecasts})
     app.add_middleware(RequestIdMiddleware)
     _describe(app)
     return app

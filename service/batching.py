@@ -61,6 +61,8 @@ class Batcher:
         self._rows = {"small": 0, "bulk": 0}
         self._ready = threading.Condition()
         self._stopping = False
+        self._is_idle = False
+        self._is_waking = False
         self._bulk_is_next = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,9 +126,10 @@ class Batcher:
         if is_gone is not None:
             self._watched[job] = is_gone
         self._rows[lane] += rows
-        with self._ready:
-            self._lanes[lane].append(job)
-            self._ready.notify()
+        self._lanes[lane].append(job)
+        if self._is_idle and not self._is_waking:
+            self._is_waking = True
+            self._loop.call_soon(self._wake)
         try:
             return await future
         finally:
@@ -134,6 +137,12 @@ class Batcher:
             self._watched.pop(job, None)
             if not self._room.is_set():
                 self._room.set()
+
+    def _wake(self) -> None:
+        """Wake the thread, after everything that came in the same turn of the event loop has been queued."""
+        self._is_waking = False
+        with self._ready:
+            self._ready.notify()
 
     def _is_full(self, lane: str, rows: int) -> bool:
         queued = self._rows[lane]
@@ -159,8 +168,10 @@ class Batcher:
     def _run(self) -> None:
         while True:
             with self._ready:
+                self._is_idle = True  # before the look at the lanes: `submit` appends before it reads this
                 while not self._stopping and not any(self._lanes.values()):
                     self._ready.wait()
+                self._is_idle = False
                 if self._stopping:
                     return
                 jobs = self._take()

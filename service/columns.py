@@ -58,7 +58,7 @@ class Columns:
 
     def arrays(self, forecast: Forecast) -> dict[str, NDArray[np.float64]]:
         """Each column (N, H), by its key."""
-        reader = reading(tuple(map(float, forecast.quantile_levels)), self)
+        reader = reading(tuple(forecast.quantile_levels.tolist()), self)
         arrays: dict[str, NDArray[np.float64]] = {}
         if "mean" in self.output:
             arrays["mean"] = forecast.mean
@@ -68,10 +68,12 @@ class Columns:
         if forecast.integer:
             read = np.rint(read)
         arrays |= dict(zip(reader.names, read, strict=True))
-        return {name: np.ascontiguousarray(arrays[name]) for name in self.names}
+        return {name: np.ascontiguousarray(arrays[name]) for name in names_of(self)}
 
     def noted(self, forecast: Forecast) -> Forecast:
         """With a note where a column lies beyond the quantiles that the model knows."""
+        if not reading(tuple(forecast.quantile_levels.tolist()), self).is_extrapolated:
+            return forecast
         return forecast.noted([level for _, level in self.levels], [q for _, q in self.quantiles])
 
 
@@ -84,34 +86,31 @@ class Reading:
 
     names: tuple[str, ...]
     left: NDArray[np.int64]
+    right: NDArray[np.int64]
     weight: NDArray[np.float64]
-    """(C,) 0: the left quantile, 1: the one to its right; outside [0, 1] their line goes on."""
+    """(C, 1, 1) 0: the left quantile, 1: the one to its right; outside [0, 1] their line goes on."""
     is_extrapolated: bool
+    is_exact: bool
+    """Whether every column is a quantile of the grid."""
 
     def read(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """(C, N, H) of quantiles (N, H, Q)."""
         moved = values.transpose(2, 0, 1)
         low = moved[self.left]
-        high = moved[np.minimum(self.left + 1, len(moved) - 1)]
-        weight = self.weight[:, None, None]
-        if not len(weight) or not weight.any():
+        if self.is_exact:
             return low
-        line = low + weight * (high - low)
-        within = np.clip(line, low, high)
-        beyond = (weight < 0) | (weight > 1)
-        found: NDArray[np.float64] = np.where(
-            weight == 0, low, np.where(beyond, _outside(low, high, weight), within)
-        )
-        return found
+        high = moved[self.right]
+        line = low + self.weight * (high - low)
+        above = high + (self.weight - 1) * (high - low)
+        found: NDArray[np.float64] = np.where(self.weight > 1, above, line)
+        within = (self.weight >= 0) & (self.weight <= 1)
+        return np.where(within, np.clip(found, low, high), found)
 
 
-def _outside(
-    low: NDArray[np.float64], high: NDArray[np.float64], weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    above: NDArray[np.float64] = np.where(
-        weight > 1, high + (weight - 1) * (high - low), low + weight * (high - low)
-    )
-    return above
+@lru_cache(maxsize=1024)
+def names_of(columns: Columns) -> tuple[str, ...]:
+    """`Columns.names`, remembered."""
+    return columns.names
 
 
 @lru_cache(maxsize=1024)
@@ -125,7 +124,9 @@ def reading(grid: tuple[float, ...], columns: Columns) -> Reading:
     return Reading(
         names=names,
         left=np.array([left for left, _ in places], dtype=np.int64),
-        weight=np.array([weight for _, weight in places], dtype=np.float64),
+        right=np.array([min(left + 1, len(grid) - 1) for left, _ in places], dtype=np.int64),
+        weight=np.array([weight for _, weight in places], dtype=np.float64).reshape(-1, 1, 1),
+        is_exact=not any(weight for _, weight in places),
         is_extrapolated=any(not grid[0] - 1e-12 <= q <= grid[-1] + 1e-12 for q in asked),
     )
 

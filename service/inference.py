@@ -30,7 +30,7 @@ from service.batching import CHUNK_ROWS, SMALL_ROWS, Batcher
 from service.columns import Columns
 from service.errors import Fault, from_forecast_error, pointer, problem
 from service.models import ModelStore, Served
-from service.rows import Ahead, Rows, ahead, contexts_of, forecast_rows, is_early, suits
+from service.rows import Ahead, Rows, ahead, contexts_of, forecast_rows, frequency, is_early, suits
 from service.schemas import ForecastRequest
 from service.settings import Settings
 from service.stamps import to_array, write_stamps, zone_name
@@ -273,7 +273,10 @@ def is_rows(request: ForecastRequest, forecaster: Forecaster) -> bool:
 def rows_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> tuple[Rows, list[Ahead]]:
     """The contexts of a request and the calendar of each; the errors of `panel_of`."""
     freq = request_frequency(request, forecaster)
-    _check_lengths(request, forecaster)
+    ys = [series.y for series in request.series]
+    contexts = contexts_of(ys, forecaster.context_length)
+    if (np.isfinite(contexts).sum(axis=1) < forecaster.min_context).any():
+        _check_lengths(request, forecaster)
     futures = []
     for index, series in enumerate(request.series):
         try:
@@ -281,13 +284,12 @@ def rows_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> t
         except DataError as error:
             fault = Fault(pointer=pointer("series", index, "start"), detail=str(error))
             raise from_forecast_error(type(error)(f"series {index}: {error}"), faults=[fault]) from None
-    ys = [series.y for series in request.series]
-    early = tuple(index for index, each in enumerate(futures) if is_early(each.last, forecaster))
+    until = forecaster.info.trained_until
     rows = Rows(
         unique_ids=np.array([series.unique_id for series in request.series], dtype=object),
-        contexts=contexts_of(ys, forecaster.context_length),
+        contexts=contexts,
         lengths=np.array([len(y) for y in ys], dtype=np.int64),
-        early=early,
+        early=tuple(index for index, each in enumerate(futures) if is_early(each.last, until)),
         ys=ys,
     )
     return rows, futures
@@ -345,9 +347,9 @@ def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> 
 def request_frequency(request: ForecastRequest, forecaster: Forecaster) -> Frequency:
     """The frequency sent, or the model's where none was; FrequencyError where they differ."""
     if request.freq is None:
-        return forecaster.freq
-    asked = Frequency.parse(request.freq)
-    if not asked.is_compatible(forecaster.freq):
+        return frequency(forecaster.info.freq)
+    asked = frequency(request.freq)
+    if not asked.is_compatible(frequency(forecaster.info.freq)):
         raise FrequencyError(
             f"the model forecasts {forecaster.freq.words} series and the request says {asked.words}; "
             "send data of the model's frequency, or ask for another model (GET /v1/models lists them)"

@@ -1,10 +1,9 @@
 """The outermost layer: every request gets an id, and what nobody expected becomes a problem too."""
 
 import logging
+import random
 import re
-import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +12,7 @@ from service.errors import problem, respond
 log = logging.getLogger("service")
 
 HEADER = "X-Request-ID"
+_NAME = HEADER.lower().encode()
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
@@ -26,7 +26,7 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = accepted_or_new(Headers(scope=scope).get(HEADER, ""))
+        request_id = accepted_or_new(_sent(scope))
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -34,7 +34,7 @@ class RequestIdMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), (_NAME, request_id.encode())]
             await send(message)
 
         try:
@@ -47,6 +47,13 @@ class RequestIdMiddleware:
             await respond(Request(scope), found)(scope, receive, send_with_id)
 
 
+def _sent(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == _NAME:
+            return str(value.decode("latin-1"))
+    return ""
+
+
 def accepted_or_new(sent: str) -> str:
     """The id that a client sent, if it is short and plain; else a new one."""
-    return sent if _ACCEPTED.fullmatch(sent) else uuid.uuid4().hex
+    return sent if _ACCEPTED.fullmatch(sent) else f"{random.getrandbits(128):032x}"

@@ -86,24 +86,24 @@ def suits(forecaster: Forecaster) -> bool:
 @lru_cache(maxsize=8192)
 def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
     """The calendar of a history of `length` steps from `start`; DataError where it does not fit."""
-    frequency = Frequency.parse(freq)
-    if frequency.is_integer != start.is_integer:
-        needed = "integers" if frequency.is_integer else "dates"
-        raise FrequencyError(f"the stamps of {frequency.words} series are {needed}")
+    grid = frequency(freq)
+    if grid.is_integer != start.is_integer:
+        needed = "integers" if grid.is_integer else "dates"
+        raise FrequencyError(f"the stamps of {grid.words} series are {needed}")
     first = to_array([start])
     if start.is_integer:
         step = int(freq)
         last = start.value + step * (length - 1)
         return Ahead(tuple(last + step * (index + 1) for index in range(horizon)), last)
-    _, on_grid = frequency.locate(first, first)
+    _, on_grid = grid.locate(first, first)
     if not on_grid.all():
-        raise OffGridError(f"the stamp lies beside the {frequency.words} grid; send one that is on it")
+        raise OffGridError(f"the stamp lies beside the {grid.words} grid; send one that is on it")
     if not _FIRST <= first[0] < _AFTER:
         raise DataError("the stamp lies outside the years 1000 to 2999; correct it")
-    step_us = float((frequency.advance(first, 2) - first).astype(np.float64)[0])
+    step_us = float((grid.advance(first, 2) - first).astype(np.float64)[0])
     if step_us * (length + horizon) > float((_LAST - first).astype(np.float64)[0]):
         raise DataError("the history and its forecast run beyond the year 9999")
-    stamps = frequency.advance(first[:, None], np.arange(length - 1, length + horizon)[None])[0]
+    stamps = grid.advance(first[:, None], np.arange(length - 1, length + horizon)[None])[0]
     offset = start.offset or timedelta(0)
     last = int(stamps[0].astype(np.int64)) - int(offset / timedelta(microseconds=1))
     return Ahead(tuple(write_local(stamps[1:], start.offset)), last)
@@ -115,17 +115,26 @@ def write_local(stamps: NDArray[Any], offset: timedelta | None) -> list[Any]:
     return write_stamps(utc, offset)
 
 
-def is_early(last: int, forecaster: Forecaster) -> bool:
+def is_early(last: int, trained_until: str | int | None) -> bool:
     """Whether a history ends before the training data did."""
-    until = forecaster.trained_until
-    if until is None:
-        return False
-    end = until.astype("datetime64[us]").astype(np.int64) if isinstance(until, np.datetime64) else until
-    return last < int(end)
+    return trained_until is not None and last < _step(trained_until)
+
+
+@lru_cache(maxsize=1024)
+def _step(stamp: str | int) -> int:
+    return int(np.datetime64(stamp, "us").astype(np.int64)) if isinstance(stamp, str) else stamp
+
+
+@lru_cache(maxsize=256)
+def frequency(alias: str | int) -> Frequency:
+    """The frequency of a name."""
+    return Frequency.parse(alias)
 
 
 def contexts_of(ys: Sequence[NDArray[np.float64]], context_length: int) -> NDArray[np.float64]:
     """(N, L) the last steps of every history, NaN before its start."""
+    if len(ys) == 1 and len(ys[0]) >= context_length:
+        return ys[0][None, -context_length:]
     contexts = np.full((len(ys), context_length), np.nan)
     for row, y in zip(contexts, ys, strict=True):
         if tail := min(len(y), context_length):
@@ -170,11 +179,16 @@ def _forecast(
     return Forecast(
         unique_ids=rows.unique_ids,
         ds=np.zeros((len(rows), 0), dtype=np.int64),
-        quantile_levels=np.asarray(forecaster.quantile_levels, dtype=np.float64),
+        quantile_levels=_levels(forecaster.quantile_levels),
         values=values,
         notes=tuple(map(tuple, notes)),
-        freq=forecaster.freq,
+        freq=frequency(forecaster.info.freq),
         lower_bound=model.get("lower_bound"),
         upper_bound=model.get("upper_bound"),
         integer=bool(model.get("integer")),
     )
+
+
+@lru_cache(maxsize=256)
+def _levels(grid: tuple[float, ...]) -> NDArray[np.float64]:
+    return np.array(grid, dtype=np.float64)

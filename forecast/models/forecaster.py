@@ -361,7 +361,8 @@ class Forecaster:
     def _values(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
         """Quantiles (B, S, Q) in units, bounded and rounded as the spec asks."""
         relative = self._roll_out(batch, num_steps)
-        relative[constant(batch)] -= relative[constant(batch)][..., [self._median]]
+        if (flat := constant(batch)).any():
+            relative[flat] -= relative[flat][..., [self._median]]
         values = relative + batch.level[:, None, None]
         return self._bounded(values)
 
@@ -388,9 +389,11 @@ class Forecaster:
         """One pass; what a network answers beyond float32 becomes its largest number, NaN the last value."""
         with np.errstate(over="ignore", invalid="ignore"):
             quantiles = np.asarray(self.backend(batch))
-        largest = float(np.finfo(np.float32).max)
-        finite = np.nan_to_num(quantiles.astype(np.float64), nan=0.0, posinf=largest, neginf=-largest)
-        return ordered(finite, self._median)
+        found = quantiles.astype(np.float64)
+        if not np.isfinite(found).all():
+            largest = float(np.finfo(np.float32).max)
+            found = np.nan_to_num(found, nan=0.0, posinf=largest, neginf=-largest)
+        return ordered(found, self._median)
 
     def _widened(
         self, block: NDArray[np.float64], before: NDArray[np.float64], start: int
@@ -489,7 +492,9 @@ class Forecaster:
 
 def constant(batch: ContextBatch) -> NDArray[np.bool_]:
     """(B,) windows whose observed values are all the same (the last one is the level, that is 0)."""
-    flat: NDArray[np.bool_] = (np.nan_to_num(batch.context) == 0).all(axis=1)
+    moved = batch.context != 0
+    moved &= ~np.isnan(batch.context)
+    flat: NDArray[np.bool_] = ~moved.any(axis=1)
     return flat
 
 
