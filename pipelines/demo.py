@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -222,15 +223,26 @@ def _print_next_steps(result: Json, request: Path) -> None:
 
 def _mlflow_ui(result: Json) -> Sequence[str]:
     """The commands and the link that show this recipe's runs; the link opens the UI in its ML mode."""
-    page = f"#/experiments/{_experiment_id(result)}/runs?workflowType=machine_learning"
+    page = _page(result)
     if not is_embedded():
-        return [f"open {tracking_uri().rstrip('/')}/{page}"]
+        return [f"open '{tracking_uri().rstrip('/')}/{page}'"]
     mlflow = shlex.join(_relative([str(Path(sys.executable).with_name("mlflow"))]))
     store = shlex.quote(tracking_uri())
     return [
         f"{mlflow} server --backend-store-uri {store} --workers 1 --port 5000",
-        f"open http://127.0.0.1:5000/{page}",
+        f"open 'http://127.0.0.1:5000/{page}'",
     ]
+
+
+def _page(result: Json) -> str:
+    """The candidates of this retrain, the best first."""
+    asked = {
+        "workflowType": "machine_learning",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{result['run_id']}'",
+        "orderByKey": "metrics.`wql`",
+        "orderByAsc": "true",
+    }
+    return f"#/experiments/{_experiment_id(result)}/runs?{urlencode(asked, quote_via=quote)}"
 
 
 def _experiment_id(result: Json) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecast import __version__
 from forecast.errors import ArtifactError, LockedError, NotFoundError
-from pipelines import tracking
+from pipelines import cards, tracking
 from pipelines.lock import promotion_lock
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
 FORECASTER_FOLDER = "artifacts/forecaster"
 """Where the artifact folder lies inside a logged model."""
+
+_FIGURE = "gate_"
+"""Begins the metrics of a decision, so that charts do not mix them with those of candidates."""
 
 _MODEL_CODE = Path(__file__).with_name("model_code.py")
 
@@ -139,7 +142,7 @@ def register(
 
     source = _log_model(forecaster, run, levels=levels, example=example)
     try:
-        tracking.client().create_registered_model(name, description=f"Forecasts of the recipe {name}.")
+        tracking.client().create_registered_model(name, description=cards.registered(name))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -229,7 +232,7 @@ def promotions(name: str) -> list[dict[str, Any]]:
     keys = ("action", "from", "to", "by", "at", "reason")
     return [
         {key: run.data.tags.get(f"forecast.{key}", "") for key in keys}
-        | {"figures": dict(run.data.metrics), "run_id": str(run.info.run_id)}
+        | {"figures": _without_prefix(run.data.metrics), "run_id": str(run.info.run_id)}
         for run in runs
     ]
 
@@ -367,7 +370,11 @@ def _log_promotion(
     }
     name = f"{action} {origin or 'none'} -> {version.version}"
     with tracking.run(tracking.experiment(version.name), name=name, tags=tags) as run:
-        run.metrics(figures)
+        run.metrics({f"{_FIGURE}{key}": value for key, value in figures.items()})
+
+
+def _without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {key.removeprefix(_FIGURE): value for key, value in metrics.items()}
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
 from forecast.errors import ForecastError, TrackingError
-from pipelines import cards, provenance, registry, sources, tracking
+from pipelines import cards, machine, provenance, registry, sources, tracking
 from pipelines.lock import recipe_lock
 from pipelines.recipe import BASELINES, Recipe
 from pipelines.tracking import IDENTITY
@@ -133,10 +133,9 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
         incumbent = _incumbent(job, parent, trials, blocks)
         candidates = [trial.evaluated for trial in trials]
         decision = gate.decide(candidates, recipe, incumbent=incumbent)
-        winner = next(trial for trial in trials if trial.evaluated is decision.winner)
         version = None
         if not dry_run:
-            version, decision = _publish(job, parent, winner, decision, incumbent)
+            version, decision = _publish(job, parent, trials, decision, incumbent)
         outcome = _outcome(
             job,
             run_id=parent.run_id,
@@ -145,7 +144,7 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
             verdict="dry-run" if dry_run else "promoted" if decision.promote else "kept",
             reason=_would(decision) if dry_run else decision.reason,
         )
-        _log_outcome(parent, outcome, decision)
+        _log_outcome(parent, outcome, decision, cards.retrain_card(recipe, outcome))
         return outcome
 
 
@@ -170,9 +169,11 @@ def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks"
         **provenance.code(),
     }
     with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
-        with progress:
+        _log_input(run, job)
+        with progress, machine.Sampler() as sampler:
             evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
         _log_candidate(run, job, evaluated, progress)
+        run.curve(sampler.points())
         if tags["forecast.role"] != "baseline":  # a baseline gets its pictures when it wins
             _log_figures(run, job, evaluated, list(progress.curves()))
     metric = job.recipe.gate.metric
@@ -232,7 +233,7 @@ def _frozen(job: Job, champion: registry.Version, blocks: "Blocks") -> "Frozen |
 def _publish(
     job: Job,
     parent: tracking.OpenRun,
-    trial: Trial,
+    trials: Sequence[Trial],
     decision: "Decision",
     incumbent: "Incumbent | None",
 ) -> "tuple[str, Decision]":
@@ -243,6 +244,7 @@ def _publish(
     """
     from forecast.evaluation.candidates import refit_full
 
+    trial = next(each for each in trials if each.evaluated is decision.winner)
     for run in (parent, trial.run):
         run.settle()
     job.say(f"{trial.spec.backbone}: trained again on all data")
@@ -255,7 +257,11 @@ def _publish(
         trial.run,
         levels=job.recipe.levels,
         description=cards.model_card(
-            job.recipe, forecaster.info, decision, num_windows=forecaster.calibration.num_windows
+            job.recipe,
+            forecaster.info,
+            decision,
+            baselines=[each.evaluated for each in trials if _role(each.spec) == "baseline"],
+            num_windows=forecaster.calibration.num_windows,
         ),
         tags=_version_tags(job, parent, trial, forecaster.info),
         example=_example(job.panel, forecaster.info),
@@ -339,13 +345,23 @@ def _log_job(parent: tracking.OpenRun, job: Job) -> None:
     parent.params({key: value for key, value in fields.items() if key not in ("name", "model")})
     parent.json(fields, "recipe.json")
     parent.json(panel.report.to_dict(), "data_report.json")
+    _log_input(parent, job)
+
+
+def _log_input(run: tracking.OpenRun, job: Job) -> None:
+    """Which data a run has read, by its digest; each candidate's run says so too: tables show it there."""
+    from forecast.models.forecaster import stamp_text
+
+    panel, recipe = job.panel, job.recipe
+    cutoff = stamp_text(panel.last_stamps().max())
     profile = {"num_rows": int(panel.lengths.sum()), "num_series": len(panel), "freq": str(panel.freq)}
+    profile["cutoff"] = cutoff
     columns = [
         ("unique_id", "string"),
         ("ds", "long" if panel.freq.is_integer else "datetime"),
         ("y", "double"),
     ]
-    parent.input(
+    run.input(
         name=recipe.name,
         digest=job.fingerprint,
         source=json.dumps({"uri": recipe.data.path or f"built-in:{recipe.data.dataset}"}),
@@ -387,12 +403,13 @@ def _log_figures(
         job.say(f"{evaluated.name}: a figure could not be drawn ({type(error).__name__}: {error})")
 
 
-def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision") -> None:
+def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision", card: str) -> None:
     parent.metrics(decision.winner.metrics)
     parent.metrics({f"gate_{name}": value for name, value in decision.figures.items()})
     parent.json(outcome.to_dict(), "outcome.json")
     parent.tags(
         {
+            "mlflow.note.content": card,
             "forecast.verdict": outcome.verdict,
             "forecast.reason": outcome.reason,
             "forecast.winner": decision.winner.name,

@@ -137,19 +137,19 @@ class OpenRun:
 
     def metrics(self, values: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log the finite ones of `values`; what is missing or infinite would ruin the charts."""
-        self._log_metrics((name, value, step) for name, value in values.items())
+        self._log_metrics((name, value, step, None) for name, value in values.items())
 
     def metric_by_step(self, name: str, values: Sequence[float]) -> None:
         """Log a curve over the horizon: `values[0]` is the first step ahead and is logged with step 1."""
-        self._log_metrics((name, float(value), step) for step, value in enumerate(values, start=1))
+        self._log_metrics((name, float(value), step, None) for step, value in enumerate(values, start=1))
 
     def curve(self, points: Iterable[Mapping[str, float | None]]) -> None:
-        """Log points of learning curves; each names its values and its `step`."""
+        """Log points of curves; each names its values, its `step`, and `at` (ms since 1970) if not now."""
         self._log_metrics(
-            (name, value, int(point["step"] or 0))
+            (name, value, int(point["step"] or 0), point.get("at"))
             for point in points
             for name, value in point.items()
-            if name != "step"
+            if name not in ("step", "at")
         )
 
     def tags(self, values: Mapping[str, object]) -> None:
@@ -187,11 +187,11 @@ class OpenRun:
             folder = str(Path(file_name).parent)
             self.write({"kind": "file", "folder": None if folder == "." else folder}, path)
 
-    def _log_metrics(self, points: Iterable[tuple[str, float | None, int]]) -> None:
+    def _log_metrics(self, points: Iterable[tuple[str, float | None, int, float | None]]) -> None:
         now = int(time.time() * 1000)
         items = [
-            (name, float(value), now, step)
-            for name, value, step in points
+            (name, float(value), int(at or now), step)
+            for name, value, step, at in points
             if value is not None and math.isfinite(value)
         ]
         for start in range(0, len(items), METRICS_PER_BATCH):

@@ -107,7 +107,13 @@ def test_a_version_says_in_tags_and_words_what_it_is(trained: Trained) -> None:
     assert version.tags["forecast.parent_run"] == trained.outcome["run_id"]
     assert version.tags["forecast.champion_before"] == "none"
     card = str(tracking.client().get_model_version("shop", "1").description)
-    assert "**seasonal_naive** for `shop`: 7 steps ahead (D)" in card
+    assert "seasonal_naive for `shop`: 7 steps ahead, daily (D)" in card
+    assert "| metric | seasonal_naive | naive | drift |" in card
+    assert all(f"**{part}" in card for part in ("Data", "Decision", "Accuracy", "Calibration", "Limits"))
+    retrain_page = tracking.client().get_run(trained.outcome["run_id"]).data.tags["mlflow.note.content"]
+    assert retrain_page.startswith("promoted (version 1): first champion")
+    assert retrain_page.index("**seasonal_naive**") < retrain_page.index("| drift |")
+    assert "`champion` serves" in str(tracking.client().get_registered_model("shop").description)
 
 
 def test_the_same_again_is_unchanged_and_says_so_before_torch_is_loaded(trained: Trained) -> None:
