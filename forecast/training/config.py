@@ -41,7 +41,8 @@ class TrainConfig:
     averaging: float = 0.99
     """Decay of the running average of the weights that is validated and kept; 0 keeps the last weights."""
     patience: int | None = None
-    """Validations without a better loss before training stops; None: by rule."""
+    """Validations without a better loss before training stops; None: by rule, and none for counted epochs or
+    steps."""
     truncate_share: float = 0.25
     """Share of training windows whose context is cut to a random length."""
     drop_share: float = 0.1

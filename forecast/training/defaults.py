@@ -24,6 +24,10 @@ FEW_WINDOWS = 500
 LONGEST_CONTEXT = 1024
 """Steps; a season that is longer is seen twice where the series allow it."""
 
+PATIENCE = 6
+"""Checks without a better loss, of twenty, after which a training with held-out windows ends: much data is
+learned in few steps, and what comes then is noise."""
+
 SMALL = 10_000
 """Observed values below which a linear map helps, tokens are few and more is dropped."""
 
@@ -245,6 +249,7 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         64 if num_windows < 10_000 else 256 if num_windows < 1_000_000 else 512
     )
     steps = 200 if few else 600 if num_windows < 10_000 else 1000 if num_windows < 300_000 else 2000
+    by_rule = config.max_steps is None and config.max_epochs is None
     if config.max_steps is not None:
         steps = config.max_steps
     length = int(np.median(lengths))
@@ -255,7 +260,7 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         learning_rate=config.learning_rate or (1e-3 if few else 2e-3),
         weight_decay=0.1 if config.weight_decay is None and few else config.weight_decay or 0.01,
         num_held_out=0 if few else min(max(spec.horizon, length // 10), length // 2),
-        patience=config.patience,
+        patience=config.patience or (PATIENCE if by_rule else None),
     )
 
 

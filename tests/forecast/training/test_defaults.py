@@ -8,7 +8,7 @@ from forecast.errors import DataError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.series.panel import Panel
 from forecast.training.config import TrainConfig
-from forecast.training.defaults import in_epochs, look, plan, resolve
+from forecast.training.defaults import PATIENCE, in_epochs, look, plan, resolve
 
 
 def panel(
@@ -134,6 +134,19 @@ def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
     assert num_steps(TrainConfig(max_epochs=2, batch_size=100)) == 18
     assert num_steps(TrainConfig(max_epochs=2, max_steps=7, batch_size=100)) == 7
     assert num_steps(TrainConfig(max_steps=7)) == 7
+
+
+def test_patience_is_a_rule_only_where_the_number_of_steps_is_one() -> None:
+    spec, _ = resolve(fc.ModelSpec(horizon=12), panel(2_000))
+    lengths = np.array([2_000])
+
+    def patience(**asked: int) -> int | None:
+        return plan(TrainConfig(**asked), spec=spec, num_windows=1_000, lengths=lengths).patience  # type: ignore[arg-type]
+
+    assert patience() == PATIENCE
+    assert patience(patience=2) == 2
+    assert patience(max_steps=100) is None
+    assert patience(max_epochs=3) is None
 
 
 def test_a_season_longer_than_the_context_cannot_be_repeated() -> None:
