@@ -32,6 +32,7 @@ MAX_TEXT = 1000
 
 _KINDS = {
     "not-json": (400, "The body is not JSON"),
+    "not-arrow": (400, "The body is not an Arrow IPC stream"),
     "bad-request": (400, "The request cannot be read"),
     "not-found": (404, "There is nothing at this path"),
     "unknown-model": (404, "There is no model, version or alias of that name"),

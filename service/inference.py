@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,14 +27,15 @@ from forecast.models.forecaster import Forecaster
 from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
+from service import arrow
 from service.batching import CHUNK_ROWS, SMALL_ROWS, Batcher
 from service.columns import Columns
 from service.errors import Fault, from_forecast_error, pointer, problem
 from service.models import ModelStore, Served
 from service.rows import Ahead, Rows, ahead, contexts_of, forecast_rows, frequency, is_early, suits
-from service.schemas import ForecastRequest
+from service.schemas import Asked, ForecastRequest
 from service.settings import Settings
-from service.stamps import to_array, write_stamps, zone_name
+from service.stamps import Stamp, to_array, write_stamps, zone_name
 
 CHUNK_VALUES = 4_000_000
 """Quantiles held at once; a request with more is forecast in parts."""
@@ -77,27 +79,94 @@ async def answer(
     alias: str | None,
     parts: Parts,
     is_gone: Callable[[], Awaitable[bool]] | None = None,
+    *,
+    as_arrow: bool = False,
 ) -> bytes:
-    """The JSON of a forecast. Raises the library's errors and Problem for what the request asks wrongly."""
-    horizon = asked_horizon(request.horizon, served.forecaster)
+    """The body of an answer. Raises the library's errors and Problem for what the request asks wrongly."""
+    forecaster = served.forecaster
+    horizon = asked_horizon(request.horizon, forecaster)
     check_size(len(request.series), horizon, columns, parts.settings)
-    if is_rows(request, served.forecaster):
-        if len(request.series) <= SMALL_ROWS:
-            return await _answer_small(request, columns, served, alias, horizon, parts, is_gone)
-        rows, futures = await parts.workers.run(rows_of, request, served.forecaster, horizon)
-        forecasts = await forecast_in_chunks(served, rows, horizon, parts, is_gone)
-        ds: list[Any] = [each.texts for each in futures]
-        gaps = np.zeros(len(rows), dtype=np.int64)
-        freq: str | int = served.forecaster.info.freq
-    else:
-        panel = await parts.workers.run(panel_of, request, served.forecaster, horizon)
-        forecasts = await forecast_chunks(served, panel, horizon, parts, is_gone)
-        offset = request.series[0].first_stamp.offset
-        ds = [text for each in forecasts for text in write_stamps(each.ds, offset)]
-        gaps, freq = panel.num_gaps, panel.freq.alias
-    return await parts.workers.run(
-        write_json, head_of(served, alias, freq, horizon), forecasts, columns, ds, gaps
+    offset = request.series[0].first_stamp.offset
+    if not is_rows(request, forecaster):
+        panel = await parts.workers.run(panel_of, request, forecaster, horizon)
+        return await _answer_panel(panel, offset, columns, served, alias, horizon, parts, is_gone, as_arrow)
+    if len(request.series) <= SMALL_ROWS and not as_arrow:
+        return await _answer_small(request, columns, served, alias, horizon, parts, is_gone)
+    rows, futures = await parts.workers.run(rows_of, request, forecaster, horizon)
+    return await _answer_rows(
+        rows, futures, offset, columns, served, alias, horizon, parts, is_gone, as_arrow
     )
+
+
+async def answer_table(
+    table: arrow.Table,
+    asked: Asked,
+    served: Served,
+    alias: str | None,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None = None,
+    *,
+    as_arrow: bool,
+) -> bytes:
+    """The body of an answer to histories that came as an Arrow stream."""
+    forecaster = served.forecaster
+    if names := [name for kind in forecaster.info.covariates.values() for name in kind]:
+        detail = f"the model uses covariates ({', '.join(names)}); send them as JSON"
+        raise from_forecast_error(CovariateError(detail))
+    horizon = asked_horizon(asked.horizon, forecaster)
+    columns = Columns.of(asked.output, asked.levels, asked.quantiles, asked.literally)
+    check_size(len(table.ys), horizon, columns, parts.settings)
+    offset = table.starts[0].offset
+    if table.ds is None and suits(forecaster):
+        rows, futures = await parts.workers.run(rows_of_table, table, asked.freq, forecaster, horizon)
+        return await _answer_rows(
+            rows, futures, offset, columns, served, alias, horizon, parts, is_gone, as_arrow
+        )
+    panel = await parts.workers.run(panel_of_table, table, asked.freq, forecaster)
+    return await _answer_panel(panel, offset, columns, served, alias, horizon, parts, is_gone, as_arrow)
+
+
+async def _answer_panel(
+    panel: Panel,
+    offset: timedelta | None,
+    columns: Columns,
+    served: Served,
+    alias: str | None,
+    horizon: int,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None,
+    as_arrow: bool,
+) -> bytes:
+    forecasts = await forecast_chunks(served, panel, horizon, parts, is_gone)
+    head = head_of(served, alias, panel.freq.alias, horizon)
+    stamps = [row for each in forecasts for row in each.ds]
+    if as_arrow:
+        zone = zone_name(offset)
+        work = parts.workers.run
+        return await work(arrow.write_table, head, forecasts, columns, stamps, panel.num_gaps, zone)
+    texts = [text for each in forecasts for text in write_stamps(each.ds, offset)]
+    return await parts.workers.run(write_json, head, forecasts, columns, texts, panel.num_gaps)
+
+
+async def _answer_rows(
+    rows: Rows,
+    futures: Sequence[Ahead],
+    offset: timedelta | None,
+    columns: Columns,
+    served: Served,
+    alias: str | None,
+    horizon: int,
+    parts: Parts,
+    is_gone: Callable[[], Awaitable[bool]] | None,
+    as_arrow: bool,
+) -> bytes:
+    forecasts = await forecast_in_chunks(served, rows, horizon, parts, is_gone)
+    head = head_of(served, alias, served.forecaster.info.freq, horizon)
+    if as_arrow:
+        stamps, zone = [each.stamps for each in futures], zone_name(offset)
+        return await parts.workers.run(arrow.write_table, head, forecasts, columns, stamps, None, zone)
+    texts = [each.texts for each in futures]
+    return await parts.workers.run(write_json, head, forecasts, columns, texts, None)
 
 
 async def _answer_small(
@@ -272,27 +341,69 @@ def is_rows(request: ForecastRequest, forecaster: Forecaster) -> bool:
 
 def rows_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> tuple[Rows, list[Ahead]]:
     """The contexts of a request and the calendar of each; the errors of `panel_of`."""
-    freq = request_frequency(request, forecaster)
+    grid = request_frequency(request.freq, forecaster)
     ys = [series.y for series in request.series]
+    starts = [series.first_stamp for series in request.series]
+    ids = np.array([series.unique_id for series in request.series], dtype=object)
+    return _rows_of(ids, ys, starts, grid, forecaster, horizon)
+
+
+def rows_of_table(
+    table: arrow.Table, freq: str | int | None, forecaster: Forecaster, horizon: int
+) -> tuple[Rows, list[Ahead]]:
+    """The same of an Arrow body."""
+    grid = request_frequency(freq, forecaster)
+    return _rows_of(table.unique_ids, table.ys, table.starts, grid, forecaster, horizon)
+
+
+def _rows_of(
+    ids: NDArray[Any],
+    ys: Sequence[NDArray[np.float64]],
+    starts: Sequence[Stamp],
+    grid: Frequency,
+    forecaster: Forecaster,
+    horizon: int,
+) -> tuple[Rows, list[Ahead]]:
     contexts = contexts_of(ys, forecaster.context_length)
     if (np.isfinite(contexts).sum(axis=1) < forecaster.min_context).any():
-        _check_lengths(request, forecaster)
+        _check_lengths(ys, forecaster)
     futures = []
-    for index, series in enumerate(request.series):
+    for index, (start, y) in enumerate(zip(starts, ys, strict=True)):
         try:
-            futures.append(ahead(freq.alias, series.first_stamp, len(series.y), horizon))
+            futures.append(ahead(grid.alias, start, len(y), horizon))
         except DataError as error:
             fault = Fault(pointer=pointer("series", index, "start"), detail=str(error))
             raise from_forecast_error(type(error)(f"series {index}: {error}"), faults=[fault]) from None
     until = forecaster.info.trained_until
     rows = Rows(
-        unique_ids=np.array([series.unique_id for series in request.series], dtype=object),
+        unique_ids=ids,
         contexts=contexts,
         lengths=np.array([len(y) for y in ys], dtype=np.int64),
         early=tuple(index for index, each in enumerate(futures) if is_early(each.last, until)),
         ys=ys,
     )
     return rows, futures
+
+
+def panel_of_table(table: arrow.Table, freq: str | int | None, forecaster: Forecaster) -> Panel:
+    """The histories of an Arrow body as a panel on the grid of the model."""
+    grid = request_frequency(freq, forecaster)
+    _check_lengths(table.ys, forecaster)
+    first = table.starts[0]
+    stamps: dict[str, Any] = {"ds": table.ds} if table.ds else {"starts": list(to_array(table.starts))}
+    for index, own in enumerate(table.ds or ()):
+        _check_ascending(own, index)
+    if table.ds and sum(_num_gaps(own, grid, index) for index, own in enumerate(table.ds)) > MAX_GAPS:
+        raise from_forecast_error(DataError(f"ds leaves out more than {MAX_GAPS:,} steps"))
+    return Panel.from_arrays(
+        list(table.unique_ids),
+        table.ys,
+        freq=grid,
+        timezone=zone_name(first.offset),
+        season_length=forecaster.info.season_length,
+        holidays=forecaster.info.holidays,
+        **stamps,
+    )
 
 
 def asked_horizon(asked: int | None, forecaster: Forecaster) -> int:
@@ -319,8 +430,8 @@ def check_size(num_series: int, horizon: int, columns: Columns, settings: Settin
 
 def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> Panel:
     """The histories of a request as a panel on the grid of the model."""
-    freq = request_frequency(request, forecaster)
-    _check_lengths(request, forecaster)
+    freq = request_frequency(request.freq, forecaster)
+    _check_lengths([series.y for series in request.series], forecaster)
     _check_covariates(request, forecaster, horizon)
     zone = zone_name(request.series[0].first_stamp.offset)
     parts: dict[str, Any] = {
@@ -344,11 +455,11 @@ def panel_of(request: ForecastRequest, forecaster: Forecaster, horizon: int) -> 
     )
 
 
-def request_frequency(request: ForecastRequest, forecaster: Forecaster) -> Frequency:
+def request_frequency(sent: str | int | None, forecaster: Forecaster) -> Frequency:
     """The frequency sent, or the model's where none was; FrequencyError where they differ."""
-    if request.freq is None:
+    if sent is None:
         return frequency(forecaster.info.freq)
-    asked = frequency(request.freq)
+    asked = frequency(sent)
     if not asked.is_compatible(frequency(forecaster.info.freq)):
         raise FrequencyError(
             f"the model forecasts {forecaster.freq.words} series and the request says {asked.words}; "
@@ -357,9 +468,9 @@ def request_frequency(request: ForecastRequest, forecaster: Forecaster) -> Frequ
     return asked
 
 
-def _check_lengths(request: ForecastRequest, forecaster: Forecaster) -> None:
+def _check_lengths(ys: Sequence[NDArray[np.float64]], forecaster: Forecaster) -> None:
     need = forecaster.min_context
-    observed = [int(np.isfinite(series.y[-forecaster.context_length :]).sum()) for series in request.series]
+    observed = [int(np.isfinite(y[-forecaster.context_length :]).sum()) for y in ys]
     short = [(index, got) for index, got in enumerate(observed) if got < need]
     if short:
         detail = f"the model needs at least {need} observed values and got "

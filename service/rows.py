@@ -69,6 +69,8 @@ class Ahead:
 
     texts: tuple[Any, ...]
     """(H,) as they are written in JSON."""
+    stamps: NDArray[Any]
+    """(H,) datetime64[us] in UTC, or int64."""
     last: int
     """The last observed step, microseconds in UTC or an integer."""
 
@@ -94,7 +96,8 @@ def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
     if start.is_integer:
         step = int(freq)
         last = start.value + step * (length - 1)
-        return Ahead(tuple(last + step * (index + 1) for index in range(horizon)), last)
+        coming = last + step * np.arange(1, horizon + 1)
+        return Ahead(tuple(coming.tolist()), coming, last)
     _, on_grid = grid.locate(first, first)
     if not on_grid.all():
         raise OffGridError(f"the stamp lies beside the {grid.words} grid; send one that is on it")
@@ -106,13 +109,8 @@ def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
     stamps = grid.advance(first[:, None], np.arange(length - 1, length + horizon)[None])[0]
     offset = start.offset or timedelta(0)
     last = int(stamps[0].astype(np.int64)) - int(offset / timedelta(microseconds=1))
-    return Ahead(tuple(write_local(stamps[1:], start.offset)), last)
-
-
-def write_local(stamps: NDArray[Any], offset: timedelta | None) -> list[Any]:
-    """Stamps on the wall clock as texts with their offset."""
-    utc = stamps if offset is None else stamps - np.timedelta64(offset)
-    return write_stamps(utc, offset)
+    utc = stamps[1:] - np.timedelta64(offset)
+    return Ahead(tuple(write_stamps(utc, start.offset)), utc, last)
 
 
 def is_early(last: int, trained_until: str | int | None) -> bool:

@@ -1,6 +1,6 @@
 """What the HTTP API takes and answers, typed and strict; the OpenAPI document is made from it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
@@ -392,6 +392,54 @@ def parse(body: bytes | bytearray) -> ForecastRequest:
         return _plain(content) or ForecastRequest.model_validate(content)
     except ValidationError as error:
         raise from_validation_error(error) from None
+
+
+class Asked(Strict):
+    """What the query of an Arrow request asks for; the fields of `ForecastRequest` beside the histories."""
+
+    model: str = Field(min_length=1, max_length=512)
+    horizon: int | None = Field(None, ge=1)
+    freq: Freq | None = None
+    levels: Levels | None = None
+    quantiles: Quantiles | None = None
+    output: Annotated[list[Literal["median", "mean"]], Field(min_length=1, max_length=2)] = Field(
+        default=["median"]
+    )
+    literally: bytes = b""
+    """The lists as they stand in the query, as JSON: columns repeat how numbers were written."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.levels is not None and self.quantiles is not None:
+            raise _fail("levels and quantiles exclude each other; send one of them", "quantiles")
+        return self
+
+
+def parse_query(query: Sequence[tuple[str, str]]) -> Asked:
+    """What a query asks for: `model=m&horizon=24&levels=80,95`; Problem 422 where it does not fit."""
+    content: dict[str, Any] = {}
+    for name, text in query:
+        if name == "literally" or name in content:
+            raise problem("invalid-request", "a name in the query is unknown, or stands there twice")
+        content[name] = _of_query(name, text)
+    lists = [f'"{name}": [{text}]'.encode() for name, text in query if name in ("levels", "quantiles")]
+    try:
+        return Asked.model_validate({**content, "literally": b", ".join(lists)})
+    except ValidationError as error:
+        raise from_validation_error(error) from None
+
+
+def _of_query(name: str, text: str) -> Any:
+    """One value of a query as JSON would hold it; a text where it cannot be read."""
+    if name == "output":
+        return text.split(",")
+    if name in ("levels", "quantiles", "horizon") or (name == "freq" and text.lstrip("-").isdecimal()):
+        try:
+            read = orjson.loads(f"[{text}]")
+        except orjson.JSONDecodeError:
+            return text
+        return read if name in ("levels", "quantiles") else read[0] if len(read) == 1 else text
+    return text
 
 
 class ModelUsed(BaseModel):

@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter, Request, Response
 
+from service.arrow import MEDIA_TYPE as ARROW
+from service.arrow import accepts_arrow, is_arrow, read_table
 from service.body import read_body
 from service.columns import Columns
-from service.inference import Parts, answer
-from service.schemas import RESPONSE_EXAMPLE, ForecastResponse, parse
+from service.inference import Parts, answer, answer_table
+from service.schemas import RESPONSE_EXAMPLE, ForecastResponse, parse, parse_query
 
 router = APIRouter(tags=["forecasts"])
 
@@ -16,11 +18,21 @@ SMALL_BODY = 64 * 2**10
 @router.post(
     "/v1/forecasts",
     response_model=ForecastResponse,
-    responses={200: {"content": {"application/json": {"example": RESPONSE_EXAMPLE}}}},
+    responses={
+        200: {
+            "content": {
+                "application/json": {"example": RESPONSE_EXAMPLE},
+                ARROW: {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ForecastRequest"}}},
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ForecastRequest"}},
+                ARROW: {"schema": {"type": "string", "format": "binary"}},
+            },
         }
     },
     summary="Forecast one or many series",
@@ -28,9 +40,19 @@ SMALL_BODY = 64 * 2**10
 async def create_forecasts(request: Request) -> Response:
     """Quantiles for every series sent, from the model's champion, another alias, or a version."""
     parts: Parts = request.app.state.parts
+    headers = request.headers
     body = await read_body(request, max_bytes=parts.settings.max_body)
-    asked = parse(body) if len(body) <= SMALL_BODY else await parts.workers.run(parse, body)
-    columns = Columns.of(asked.output, asked.levels, asked.quantiles, body)
-    served, alias = await parts.store.resolve(asked.model)
-    content = await answer(asked, columns, served, alias, parts, request.is_disconnected)
-    return Response(content, media_type="application/json")
+    as_arrow = accepts_arrow(headers.get("accept", ""))
+    if is_arrow(headers.get("content-type", "")):
+        query = parse_query(request.query_params.multi_items())
+        table = await parts.workers.run(read_table, body)
+        served, alias = await parts.store.resolve(query.model)
+        is_gone = request.is_disconnected
+        content = await answer_table(table, query, served, alias, parts, is_gone, as_arrow=as_arrow)
+    else:
+        asked = parse(body) if len(body) <= SMALL_BODY else await parts.workers.run(parse, body)
+        columns = Columns.of(asked.output, asked.levels, asked.quantiles, body)
+        served, alias = await parts.store.resolve(asked.model)
+        is_gone = request.is_disconnected
+        content = await answer(asked, columns, served, alias, parts, is_gone, as_arrow=as_arrow)
+    return Response(content, media_type=ARROW if as_arrow else "application/json")
