@@ -17,6 +17,7 @@ from service.models import ModelStore
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import docs, forecasts, health, models
 from service.schemas import ForecastRequest, ProblemOut
+from service.security import Keyring, SecurityMiddleware
 from service.settings import Settings
 
 _ABOUT = """Forecasts by every model whose version carries the alias `champion`.
@@ -31,20 +32,23 @@ ROUTERS = (
 )
 """Everything that answers; a new dialect is one more line."""
 
-_USUAL_PROBLEMS = (400, 404, 413, 415, 422, 500, 503)
+_USUAL_PROBLEMS = (400, 401, 403, 404, 408, 413, 415, 422, 500, 503)
 """What a route may answer that `_PROBLEMS` does not name."""
 
 _PROBLEMS = {
-    "post /v1/forecasts": (400, 404, 413, 415, 422, 500, 503),
-    "get /v1/models": (500,),
+    "post /v1/forecasts": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+    "get /v1/models": (401, 403, 500),
     "get /livez": (500,),
     "get /readyz": (500,),
 }
 _REASONS = {
-    400: "The body is not JSON",
+    400: "The body cannot be read",
+    401: "No valid API key, where there are keys",
+    403: "The API key has not the scope of this path",
+    408: "The body did not arrive in time",
     404: "No model, version or alias of that name",
     413: "The body is too large",
-    415: "The body has a content-encoding",
+    415: "The body has a content-encoding other than gzip or zstd",
     422: "The request does not fit the documented form, or the model",
     500: "A fault of the service",
     503: "Cannot be answered now; Retry-After says when to ask again",
@@ -87,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(DirectRoutes, endpoints={("POST", "/v1/forecasts"): forecasts.create_forecasts})
+    app.add_middleware(SecurityMiddleware, keyring=Keyring())
     app.add_middleware(RequestIdMiddleware)
     _describe(app)
     return app

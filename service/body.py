@@ -1,7 +1,8 @@
-"""The raw body of a request, counted while it arrives."""
+"""The raw body of a request, counted while it arrives and while it is unpacked."""
 
 import asyncio
 import time
+import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,11 +12,63 @@ DRAIN_SECONDS = 5.0
 """How long the rest of a too large body is read and dropped, so that the client gets to read the answer."""
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """The whole body; Problem 413 above `max_bytes`, whatever Content-Length claims."""
+async def read_body(request: Request, *, max_bytes: int, seconds: float = 30.0) -> bytes:
+    """The whole body, unpacked; Problem 413 above `max_bytes` before or after that, 408 after `seconds`."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise problem("unsupported-encoding", "send the body without content-encoding")
+    if encoding not in ("", "identity", "gzip", "zstd"):
+        raise problem("unsupported-encoding", "send the body as it is, or encoded once by gzip or zstd")
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _read(request, max_bytes)
+    except TimeoutError:
+        detail = f"the body did not arrive within {seconds:g} s"
+        raise problem("request-timeout", detail, headers={"Connection": "close"}) from None
+    if encoding in ("gzip", "zstd"):
+        return await asyncio.to_thread(unpack, body, encoding, max_bytes=max_bytes)
+    return body
+
+
+def unpack(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """The content of a gzip or zstd body; Problem 413 above `max_bytes`, 400 where it is damaged."""
+    try:
+        return _gunzip(body, max_bytes) if encoding == "gzip" else _unzstd(body, max_bytes)
+    except (zlib.error, EOFError, ValueError):
+        raise problem("bad-request", f"the body is no whole {encoding} stream") from None
+
+
+def _gunzip(body: bytes, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    content = unpacker.decompress(body, max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("cut, or more than one member")
+    return content
+
+
+def _unzstd(body: bytes, max_bytes: int) -> bytes:
+    import zstandard
+
+    unpacker = zstandard.ZstdDecompressor(max_window_size=2**23).decompressobj()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        # A little of the input at a time: one call unpacks all that it is given.
+        for start in range(0, len(body), 256):
+            parts.append(unpacker.decompress(body[start : start + 256]))
+            size += len(parts[-1])
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            if unpacker.eof:
+                if unpacker.unused_data or start + 256 < len(body):
+                    raise ValueError("more than one frame")
+                return b"".join(parts)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    raise ValueError("cut")
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     is_over = declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes
     if is_over and "100-continue" in request.headers.get("expect", "").lower():

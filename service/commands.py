@@ -20,6 +20,10 @@ def serve(
         list[str] | None,
         typer.Option(help="Serve only this model; repeatable (FORECAST_MODELS). [default: all]"),
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Listen beyond this machine without API keys (FORECAST_INSECURE)."),
+    ] = False,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error (FORECAST_LOG_LEVEL). [default: info]")
     ] = None,
@@ -34,5 +38,6 @@ def serve(
         poll_seconds=poll_seconds,
         models=tuple(model) if model else None,
         log_level=log_level,
+        insecure=insecure or None,
     )
     run(settings)

@@ -34,6 +34,8 @@ _KINDS = {
     "not-json": (400, "The body is not JSON"),
     "not-arrow": (400, "The body is not an Arrow IPC stream"),
     "bad-request": (400, "The request cannot be read"),
+    "unauthorized": (401, "An API key is needed"),
+    "forbidden": (403, "The API key does not open this"),
     "not-found": (404, "There is nothing at this path"),
     "unknown-model": (404, "There is no model, version or alias of that name"),
     "method-not-allowed": (405, "This path does not answer to that method"),

@@ -14,6 +14,7 @@ from types import FrameType
 
 from forecast.errors import ForecastError
 from service.manifest import Cache
+from service.security import Keyring, check_listening
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -28,6 +29,7 @@ def run(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     previous = signal.signal(signal.SIGTERM, _leave)
+    check_listening(settings.host, insecure=settings.insecure, keyring=Keyring())
     listening = listen(settings.host, settings.port)
     try:
         with contextlib.closing(listening), Watching(settings):
@@ -76,6 +78,7 @@ def _serve(settings: Settings, listening: socket.socket) -> None:
     import uvicorn
 
     from service.app import create_app
+    from service.protocol import deadline_protocol
 
     cache = Cache.of(settings.models)
 
@@ -98,7 +101,7 @@ def _serve(settings: Settings, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http="httptools",
+        http=deadline_protocol(settings.body_seconds),
         loop="uvloop",
         ws="none",
         lifespan="on",

@@ -46,6 +46,15 @@ class Settings:
     threads: int = _setting(
         0, "FORECAST_THREADS", "threads that read and write bulk requests; 0: one for each core, at most 8"
     )
+    body_seconds: float = _setting(
+        30.0, "FORECAST_BODY_SECONDS", "how long the headers, and after them the body, of a request may take"
+    )
+    bulk_requests: int = _setting(
+        8, "FORECAST_BULK_REQUESTS", "large bodies that are read and answered at a time; others are held"
+    )
+    insecure: bool = _setting(
+        False, "FORECAST_INSECURE", "listen beyond this machine although there are no API keys"
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
@@ -53,9 +62,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._require("port", 0 <= self.port <= 65535, "a port from 0 to 65535")
-        for name in ("poll_seconds", "lookup_seconds", "hold_seconds", "request_seconds"):
+        for name in ("poll_seconds", "lookup_seconds", "hold_seconds", "request_seconds", "body_seconds"):
             self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
-        for name in ("max_body", "max_values", "queue_rows"):
+        for name in ("max_body", "max_values", "queue_rows", "bulk_requests"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
@@ -96,12 +105,15 @@ def _read(variable: str, text: str, *, like: Any) -> Any:
             return tuple(name.strip() for name in text.split(",") if name.strip())
         if variable == "FORECAST_MAX_BODY":
             return _size(text)
+        if isinstance(like, bool):
+            return _BOOLEANS[text.lower()]
         return type(like)(text)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise SpecError(f"{variable} has to be {_KINDS[type(like)]}; got {text!r}") from error
 
 
-_KINDS = {int: "a whole number", float: "a number"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def _size(text: str) -> int:
@@ -113,6 +125,8 @@ def _size(text: str) -> int:
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
     return "" if default == () else str(default)
 
 

@@ -41,7 +41,7 @@ async def create_forecasts(request: Request) -> Response:
     """Quantiles for every series sent, from the model's champion, another alias, or a version."""
     parts: Parts = request.app.state.parts
     headers = request.headers
-    body = await read_body(request, max_bytes=parts.settings.max_body)
+    body = await read_body(request, max_bytes=parts.settings.max_body, seconds=parts.settings.body_seconds)
     as_arrow = accepts_arrow(headers.get("accept", ""))
     if is_arrow(headers.get("content-type", "")):
         query = parse_query(request.query_params.multi_items())

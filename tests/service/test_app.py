@@ -148,7 +148,9 @@ def test_the_document_names_what_each_route_takes_and_answers(client: Client) ->
     assert request["additionalProperties"] is False
     assert request["properties"]["series"]["maxItems"] == 10_000
     assert schemas["SeriesIn"]["additionalProperties"] is False
-    assert set(post["responses"]) == {"200", "400", "404", "413", "415", "422", "500", "503"}
+    assert set(post["responses"]) == {
+        *("200", "400", "401", "403", "404", "408", "413", "415", "422", "500", "503")
+    }
     for status, response in post["responses"].items():
         assert ("application/problem+json" in response["content"]) == (status != "200")
 

@@ -451,7 +451,3 @@ def test_a_body_over_the_limit_is_413(registry: Registry) -> None:
     with serving(Settings(max_body=2000)) as client:
         answered(client.post(request_body()))
         assert "2,000 bytes" in refused(client.post(b" " * 2001), 413)["detail"]
-
-
-def test_compressed_bodies_are_refused_for_now(client: Client) -> None:
-    refused(client.post(b"x", headers={"content-encoding": "gzip"}), 415)
