@@ -179,13 +179,16 @@ def promote(
             return False
         verdict = "rolled back to" if action == "rollback" else "promoted"
         _audit(version, verdict=verdict, reason=reason, before=origin or "none", figures=figures)
+        experiment = tracking.experiment(version.name)
         aliases = tracking.client()
         if before and before.version != version.version:
             aliases.set_registered_model_alias(version.name, PREVIOUS, before.version)
-        aliases.set_registered_model_alias(version.name, CHAMPION, version.version)
         for alias in set(_aliases(version.name).get(version.version, ())) & {CHALLENGER, PREVIOUS}:
             aliases.delete_registered_model_alias(version.name, alias)
-        _log_promotion(version, action=action, origin=origin, reason=reason, figures=figures or {})
+        aliases.set_registered_model_alias(version.name, CHAMPION, version.version)
+        _log_promotion(
+            version, experiment, action=action, origin=origin, reason=reason, figures=figures or {}
+        )
     return True
 
 
@@ -356,9 +359,18 @@ def _audit(
 
 
 def _log_promotion(
-    version: Version, *, action: str, origin: str | None, reason: str, figures: Mapping[str, float]
+    version: Version,
+    experiment: str,
+    *,
+    action: str,
+    origin: str | None,
+    reason: str,
+    figures: Mapping[str, float],
 ) -> None:
-    """A run that tells of one move of the alias: aliases themselves have no history."""
+    """A run that tells of one move of the alias: aliases themselves have no history.
+
+    The alias has moved by now, so that a server which goes away at this moment gets the run later.
+    """
     tags = {
         "forecast.role": "promotion",
         "forecast.action": action,
@@ -369,7 +381,7 @@ def _log_promotion(
         "forecast.reason": reason,
     }
     name = f"{action} {origin or 'none'} -> {version.version}"
-    with tracking.run(tracking.experiment(version.name), name=name, tags=tags) as run:
+    with tracking.run(experiment, name=name, tags=tags, may_wait=True) as run:
         run.metrics({f"{_FIGURE}{key}": value for key, value in figures.items()})
 
 

@@ -200,16 +200,22 @@ class OpenRun:
 
 @contextmanager
 def run(
-    experiment_id: str, *, name: str, tags: Mapping[str, object] | None = None, parent: OpenRun | None = None
+    experiment_id: str,
+    *,
+    name: str,
+    tags: Mapping[str, object] | None = None,
+    parent: OpenRun | None = None,
+    may_wait: bool = False,
 ) -> Iterator[OpenRun]:
     """An open run; it ends as FINISHED, as FAILED by an error, as KILLED by an interrupt.
 
-    A child run that cannot be created is spooled as a whole; a run without a parent needs the server.
+    A child run that cannot be created is spooled as a whole; a run without a parent needs the server, unless
+    it `may_wait`.
     """
     texts = {key: str(value) for key, value in (tags or {}).items()} | {"mlflow.source.name": "forecast"}
     if parent:
         texts["mlflow.parentRunId"] = parent.run_id
-    opened = _open(experiment_id, name=name, tags=texts, may_wait=parent is not None)
+    opened = _open(experiment_id, name=name, tags=texts, may_wait=may_wait or parent is not None)
     status = "KILLED"
     try:
         yield opened
@@ -457,9 +463,9 @@ def _configure() -> None:
 
 
 def _quieten() -> None:
-    """MLflow's and its migration tool's progress notes are not ours to show."""
+    """Progress notes of MLflow and its migration tool are not ours to show; errors come as exceptions."""
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _require_open_port(uri: str) -> None:
