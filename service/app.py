@@ -1,5 +1,6 @@
 """The HTTP application: the parts, put together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,10 +10,11 @@ from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
 from service.batching import Batcher
-from service.direct import DirectRoutes
+from service.direct import DirectRoutes, HeadMiddleware
 from service.errors import MEDIA_TYPE, add_handlers
 from service.inference import Parts, Workers
 from service.manifest import Cache
+from service.metrics import Metrics, MetricsMiddleware
 from service.models import ModelStore
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import docs, forecasts, health, models
@@ -38,7 +40,9 @@ _USUAL_PROBLEMS = (400, 401, 403, 404, 408, 413, 415, 422, 500, 503)
 _PROBLEMS = {
     "post /v1/forecasts": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
     "get /v1/models": (401, 403, 500),
+    "get /v1/models/{name}": (401, 403, 404, 422, 500, 503),
     "get /livez": (500,),
+    "get /startupz": (500,),
     "get /readyz": (500,),
 }
 _REASONS = {
@@ -83,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         store=ModelStore(settings, Cache.of(settings.models)),
         workers=Workers(settings),
         batcher=Batcher(settings),
+        bulk=asyncio.Semaphore(settings.bulk_requests),
     )
     app.state.parts = parts
     app.state.settings, app.state.store = parts.settings, parts.store
@@ -91,6 +96,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(DirectRoutes, endpoints={("POST", "/v1/forecasts"): forecasts.create_forecasts})
+    app.add_middleware(HeadMiddleware)
+    app.state.metrics = Metrics(parts.store, parts.batcher)
+    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
     app.add_middleware(SecurityMiddleware, keyring=Keyring())
     app.add_middleware(RequestIdMiddleware)
     _describe(app)

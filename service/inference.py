@@ -5,8 +5,9 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
 from service import arrow
-from service.batching import CHUNK_ROWS, SMALL_ROWS, Batcher
+from service.batching import CHUNK_ROWS, SMALL_ROWS, Batcher, overloaded
 from service.columns import Columns
 from service.errors import Fault, from_forecast_error, pointer, problem
 from service.models import ModelStore, Served
@@ -70,6 +71,24 @@ class Parts:
     store: ModelStore
     workers: Workers
     batcher: Batcher
+    bulk: asyncio.Semaphore
+    """A place for each large body that is read and answered."""
+
+    @asynccontextmanager
+    async def place(self, *, is_bulk: bool) -> AsyncIterator[None]:
+        """A place for a request, for which a large one may have to wait a moment; Problem 503 without one."""
+        if not is_bulk:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self.settings.hold_seconds):
+                await self.bulk.acquire()
+        except TimeoutError:
+            raise overloaded() from None
+        try:
+            yield
+        finally:
+            self.bulk.release()
 
 
 async def answer(

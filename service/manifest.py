@@ -87,6 +87,8 @@ class CachedVersion:
     """Names the folder in `artifacts/`: the sha256 of its content."""
     created: int
     """When the version was registered, in ms: a name that was deleted and made again repeats its numbers."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """The accuracy on unseen windows, from the version's tag `forecast.metrics`."""
 
 
 @dataclass(frozen=True, kw_only=True)

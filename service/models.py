@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -37,6 +38,9 @@ class Served:
     run_id: str | None
     digest: str
     forecaster: Forecaster
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """The accuracy on unseen windows that the registry keeps of it."""
+    loaded_at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class ModelStore:
         self.settings = settings
         self.cache = cache
         self.snapshot = Snapshot()
+        self.num_loads = 0
         self._stamp: tuple[int, int] | None = None
         self._others: OrderedDict[str, Served] = OrderedDict()
         self._loading = asyncio.Lock()
@@ -84,6 +89,11 @@ class ModelStore:
         for task in [self._following, *self._questions.values()]:
             if task is not None:
                 task.cancel()
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the cache was read since the start."""
+        return self._stamp is not None
 
     async def refresh(self) -> None:
         """Bring the snapshot up to the manifest; what cannot be used becomes a problem of the snapshot."""
@@ -254,10 +264,12 @@ class ModelStore:
             raise ArtifactError(f"the copy {copy.digest[:12]} is missing or damaged")
         forecaster = load(folder)
         warm(forecaster)
+        self.num_loads += 1
         return Served(
             name=copy.name,
             version=copy.version,
             run_id=copy.run_id,
             digest=copy.digest,
             forecaster=forecaster,
+            metrics=copy.metrics,
         )

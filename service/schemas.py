@@ -497,6 +497,27 @@ class ModelOut(BaseModel):
     trained_until: str | int | None
 
 
+class CalibrationOut(BaseModel):
+    """How the intervals were calibrated."""
+
+    num_windows: int = Field(description="Windows that they were estimated from; 0: not calibrated.")
+    parametric_quantiles: list[float] = Field(description="Quantiles beyond what the sample supports.")
+
+
+class ModelDetail(ModelOut):
+    """One model with everything that is known of it here."""
+
+    quantile_levels: list[float]
+    covariates: dict[str, list[str]]
+    num_series: int
+    accuracy: dict[str, float | None] = Field(
+        description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
+    )
+    calibration: CalibrationOut
+    all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")
+    versions: list[str] = Field(description="Versions at hand here; others are fetched when asked for.")
+
+
 class ModelsResponse(BaseModel):
     """Every model that answers by its name."""
 
@@ -507,6 +528,12 @@ class Live(BaseModel):
     """The process answers."""
 
     status: Literal["alive"]
+
+
+class Started(BaseModel):
+    """Whether the process has looked for its models."""
+
+    status: Literal["started", "starting"]
 
 
 class ServedName(BaseModel):

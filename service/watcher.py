@@ -6,6 +6,7 @@ those that requests ask for), and replaces the manifest. While the registry is a
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -238,7 +239,10 @@ class Watcher:
             digest = digest_of(folder)
             self._place(folder, self.cache.artifacts / digest)
         run_id = registered.run_id or None
-        return CachedVersion(name=name, version=version, run_id=run_id, digest=digest, created=created)
+        metrics = read_metrics(registered.tags or {})
+        return CachedVersion(
+            name=name, version=version, run_id=run_id, digest=digest, created=created, metrics=metrics
+        )
 
     def _place(self, folder: Path, target: Path) -> None:
         """Move a copy to its place; what lies there already is kept if it is whole."""
@@ -262,6 +266,17 @@ class Watcher:
             with contextlib.suppress(OSError):
                 if folder.name not in used and time.time() - folder.stat().st_mtime > KEEP_SECONDS:
                     shutil.rmtree(folder)
+
+
+def read_metrics(tags: dict[str, str]) -> dict[str, float | None]:
+    """The figures that a retrain wrote to a version; none where it did not, or somebody else did."""
+    try:
+        found = json.loads(tags.get("forecast.metrics", "{}"))
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): value for name, value in found.items() if value is None or type(value) in (int, float)}
 
 
 def artifact_folder(model: Path) -> Path:

@@ -40,6 +40,17 @@ SMALL_BODY = 64 * 2**10
 async def create_forecasts(request: Request) -> Response:
     """Quantiles for every series sent, from the model's champion, another alias, or a version."""
     parts: Parts = request.app.state.parts
+    async with parts.place(is_bulk=is_large(request)):
+        return await _answered(request, parts)
+
+
+def is_large(request: Request) -> bool:
+    """Whether a body is large, or says nothing of its size."""
+    length = request.headers.get("content-length", "")
+    return not (length.isascii() and length.isdigit() and int(length[:20]) <= SMALL_BODY)
+
+
+async def _answered(request: Request, parts: Parts) -> Response:
     headers = request.headers
     body = await read_body(request, max_bytes=parts.settings.max_body, seconds=parts.settings.body_seconds)
     as_arrow = accepts_arrow(headers.get("accept", ""))
@@ -55,4 +66,5 @@ async def create_forecasts(request: Request) -> Response:
         served, alias = await parts.store.resolve(asked.model)
         is_gone = request.is_disconnected
         content = await answer(asked, columns, served, alias, parts, is_gone, as_arrow=as_arrow)
+    request.scope.setdefault("state", {})["answered_by"] = ((served.name, served.version),)
     return Response(content, media_type=ARROW if as_arrow else "application/json")

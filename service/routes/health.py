@@ -3,10 +3,11 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
+from service.metrics import CONTENT_TYPE, Metrics
 from service.models import ModelStore
-from service.schemas import Live, Ready
+from service.schemas import Live, Ready, Started
 
 router = APIRouter(tags=["health"])
 
@@ -34,3 +35,23 @@ async def ready(request: Request) -> JSONResponse:
     if snapshot.problems:
         body["problems"] = snapshot.problems
     return JSONResponse(body, 200 if served else 503)
+
+
+@router.get(
+    "/startupz",
+    response_model=Started,
+    responses={503: {"model": Started, "description": "The first look at the cache is not over"}},
+    summary="Has the process looked for its models?",
+)
+async def started(request: Request) -> JSONResponse:
+    """200 from the end of the first look on, whether it found a model or not."""
+    store: ModelStore = request.app.state.store
+    is_up = store.has_looked
+    return JSONResponse({"status": "started" if is_up else "starting"}, 200 if is_up else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """What Prometheus reads."""
+    figures: Metrics = request.app.state.metrics
+    return Response(figures.text(), media_type=CONTENT_TYPE)

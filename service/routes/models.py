@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from service.models import ModelStore, Served
-from service.schemas import ModelsResponse
+from service.schemas import ModelDetail, ModelsResponse
 
 router = APIRouter(tags=["models"])
 
@@ -18,6 +18,38 @@ async def list_models(request: Request) -> JSONResponse:
     snapshot = store.snapshot
     served = [snapshot.champions[name] for name in sorted(snapshot.champions)]
     return JSONResponse({"models": [described(each, snapshot.aliases_of(each)) for each in served]})
+
+
+@router.get("/v1/models/{name}", response_model=ModelDetail, summary="One model in full")
+async def show_model(name: str, request: Request) -> JSONResponse:
+    """A model by `name`, `name@alias`, or its version by `?version=`."""
+    store: ModelStore = request.app.state.store
+    version = request.query_params.get("version")
+    served, _ = await store.resolve(name if version is None else f"{name}/{version}")
+    snapshot = store.snapshot
+    info, calibration = served.forecaster.info, served.forecaster.calibration
+    levels = calibration.quantile_levels
+    return JSONResponse(
+        {
+            **described(served, snapshot.aliases_of(served)),
+            "quantile_levels": list(info.quantile_levels),
+            "covariates": info.covariates,
+            "num_series": info.num_series,
+            "accuracy": served.metrics,
+            "calibration": {
+                "num_windows": calibration.num_windows,
+                "parametric_quantiles": [
+                    q
+                    for q, is_parametric in zip(levels, calibration.parametric, strict=True)
+                    if is_parametric
+                ],
+            },
+            "all_aliases": snapshot.manifest.aliases.get(served.name, {}),
+            "versions": sorted(
+                (copy.version for copy in snapshot.manifest.versions if copy.name == served.name), key=int
+            ),
+        }
+    )
 
 
 def described(served: Served, aliases: list[str]) -> dict[str, Any]:
