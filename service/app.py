@@ -98,7 +98,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(DirectRoutes, endpoints={("POST", "/v1/forecasts"): forecasts.create_forecasts})
     app.add_middleware(HeadMiddleware)
     app.state.metrics = Metrics(parts.store, parts.batcher)
-    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
+    app.add_middleware(
+        MetricsMiddleware, metrics=app.state.metrics, logs_requests=settings.log_format == "json"
+    )
     app.add_middleware(SecurityMiddleware, keyring=Keyring())
     app.add_middleware(RequestIdMiddleware)
     _describe(app)

@@ -25,11 +25,11 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; ForecastError when the address cannot be listened on."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    previous = signal.signal(signal.SIGTERM, _leave)
+    from service.logs import set_up
+
+    set_up(level=settings.log_level, style=settings.log_format)
     check_listening(settings.host, insecure=settings.insecure, keyring=Keyring())
+    previous = signal.signal(signal.SIGTERM, _leave)
     listening = listen(settings.host, settings.port)
     try:
         with contextlib.closing(listening), Watching(settings):

@@ -60,6 +60,10 @@ class Settings:
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
     )
 
+    log_format: str = _setting(
+        "text", "FORECAST_LOG_FORMAT", "text, or json: one object per line, with one line for each request"
+    )
+
     def __post_init__(self) -> None:
         self._require("port", 0 <= self.port <= 65535, "a port from 0 to 65535")
         for name in ("poll_seconds", "lookup_seconds", "hold_seconds", "request_seconds", "body_seconds"):
@@ -68,6 +72,7 @@ class Settings:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
+        self._require("log_format", self.log_format in ("text", "json"), "text or json")
         self._require("log_level", self.log_level in _LOG_LEVELS, " or ".join(_LOG_LEVELS))
 
     @classmethod

@@ -1,6 +1,8 @@
 """What operators and clients see beside forecasts: figures, health, one model in full."""
 
 import asyncio
+import json
+import logging
 import threading
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from service.batching import Batcher
 from service.errors import Problem
+from service.logs import JsonFormatter
 from service.metrics import route_of
 from service.settings import Settings
 from service.watcher import read_metrics
@@ -144,3 +147,15 @@ def test_large_bodies_have_their_own_places(registry: Registry) -> None:
         assert client.post(request_body()).status_code == 200
         client.portal.call(places.release)
         assert len(client.post(many).json()["forecasts"]) == 400
+
+
+def test_a_machine_reads_one_json_object_for_each_request(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.add("air", "1", baseline(), "champion")
+    with caplog.at_level(logging.INFO, "service.requests"), serving(Settings(log_format="json")) as client:
+        client.post(request_body(), headers={"X-Request-ID": "mine"})
+    record = next(each for each in caplog.records if each.name == "service.requests")
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["request_id"], line["route"], line["status"]) == ("mine", "/v1/forecasts", 200)
+    assert (line["model"], line["version"]) == ("air", "1")
