@@ -48,6 +48,24 @@ class Metrics:
             "forecast_model_problems", "Champions that do not serve for a fault.", registry=own
         )
         batcher.on_batch = self._batch
+        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._answered: dict[tuple[str, str], Counter] = {}
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """One answer; its counters are looked up once, which costs more than counting."""
+        found = self._counted.get((route, status))
+        if found is None:
+            found = (self.requests.labels(route, str(status)), self.seconds.labels(route))
+            self._counted[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def count_answer(self, model: str, version: str) -> None:
+        """One answer made by a version."""
+        found = self._answered.get((model, version))
+        if found is None:
+            found = self._answered[model, version] = self.answers.labels(model, version)
+        found.inc()
 
     def _batch(self, rows: int, waited: float, seconds: float) -> None:
         self.rows.observe(rows)
@@ -91,11 +109,10 @@ class MetricsMiddleware:
                 seconds = time.perf_counter() - started
                 timing = b"total;dur=%.2f" % (1000 * seconds)
                 message["headers"] = [*message.get("headers", ()), (b"server-timing", timing)]
-                self.metrics.requests.labels(route, str(message["status"])).inc()
-                self.metrics.seconds.labels(route).observe(seconds)
+                self.metrics.count(route, message["status"], seconds)
                 self._log(scope, route, message["status"], seconds)
                 for model, version in scope.get("state", {}).get("answered_by", ()):
-                    self.metrics.answers.labels(model, version).inc()
+                    self.metrics.count_answer(model, version)
             await send(message)
 
         await self.app(scope, receive, counted)

@@ -29,6 +29,7 @@ _HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 _PAGE = b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+_OF_PAGE = [*_HEADERS[:-1], (b"content-security-policy", _PAGE)]
 
 
 class Keyring:
@@ -77,13 +78,10 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        is_page = scope["path"] == "/docs"
+        added = _OF_PAGE if scope["path"] == "/docs" else _HEADERS
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [
-                    (n, _PAGE if is_page and n == b"content-security-policy" else v) for n, v in _HEADERS
-                ]
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
