@@ -254,11 +254,13 @@ def test_a_server_that_is_down_ends_in_1(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_retrain_without_a_trace_and_closes_its_run(
-    tracked: Path, number: signal.Signals, code: int
+    tracked: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    command = [str(Path(sys.executable).with_name("forecast")), "retrain", "air_passengers", "--json"]
+    recipe = write_recipe(tmp_path)
+    endless = recipe.read_text().replace('["seasonal_naive"]', '["gru"]')
+    recipe.write_text(endless + "[training]\nmax_steps = 1_000_000\npatience = 1_000_000\n")
     process = subprocess.Popen(
-        command,
+        [str(Path(sys.executable).with_name("forecast")), "retrain", str(recipe), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -266,10 +268,10 @@ def test_a_signal_ends_a_retrain_without_a_trace_and_closes_its_run(
     )
     with process:
         assert process.stderr is not None
-        assert any("lstm: " in line for line in process.stderr)
+        assert any("gru: " in line for line in process.stderr), "it tells of a training that goes on"
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "", "")
-    runs = tracking.client().search_runs([tracking.experiment("air_passengers")])
+    runs = tracking.client().search_runs([tracking.experiment("shop")])
     assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
     assert registry.names() == []
