@@ -9,6 +9,7 @@ cache/
         wanted/<question>.answer    the watcher looked: the manifest is newer than the question
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,8 +71,13 @@ class Question:
         """Whether the watcher has looked since."""
         return self.answer.exists()
 
+    def settle(self) -> None:
+        """Answer it, in one step; nothing is left of a question that was withdrawn meanwhile."""
+        with contextlib.suppress(OSError):
+            os.replace(self.path, self.answer)
+
     def withdraw(self) -> None:
-        """Take away the question and its answer."""
+        """Take away the question and its answer, in this order: an answered one is no question any more."""
         self.path.unlink(missing_ok=True)
         self.answer.unlink(missing_ok=True)
 
@@ -102,6 +108,8 @@ class Manifest:
     """By name of the model: why a version that an alias names could not be copied."""
     previous: dict[str, str] = field(default_factory=dict)
     """By name of the model: the champion before this one, to fall back to when the new one is damaged."""
+    known: dict[str, list[str]] = field(default_factory=dict)
+    """By name of the model: versions that the registry has, looked up when one was asked for in vain."""
 
     def find(self, name: str, version: str) -> CachedVersion | None:
         """The copy of a version, or None."""
@@ -167,8 +175,7 @@ class Cache:
 
     def questions(self) -> list[Question]:
         """The questions that wait for an answer."""
-        asked = [Question(path) for path in self.wanted.glob("[!.]*.json")]
-        return [question for question in asked if not question.is_answered()]
+        return [Question(path) for path in self.wanted.glob("[!.]*.json")]
 
     def has_watcher(self) -> bool:
         """Whether some process holds the watcher's lock."""

@@ -196,11 +196,24 @@ class ModelStore:
 
     def _nothing_called(self, asked: str) -> str:
         shown = f"no model {asked!r}" if _PLAIN.fullmatch(asked) else "no model of that name"
+        reference = Reference.parse(asked)
+        aliases = self.snapshot.manifest.aliases.get(reference.name)
+        if aliases is not None and reference.name in self._names_allowed(reference.name):
+            return f"there is {shown}; {self._what_there_is(reference.name, aliases)}"
         names = sorted(self.snapshot.champions)
         if not names:
             return f"there is {shown}; none is served yet: `forecast retrain RECIPE` trains and promotes one"
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         return f"there is {shown}; there are: {', '.join(names[:20])}{more}"
+
+    def _what_there_is(self, name: str, aliases: dict[str, str]) -> str:
+        """The aliases and versions of a model that has not the one asked for."""
+        manifest = self.snapshot.manifest
+        known = {copy.version for copy in manifest.versions if copy.name == name}
+        known |= {*manifest.known.get(name, ()), *aliases.values()}
+        versions = sorted(known, key=lambda version: (len(version), version), reverse=True)
+        shown = ", ".join(f"{alias} (version {aliases[alias]})" for alias in sorted(aliases)[:20])
+        return f"the aliases of {name} are: {shown or 'none'}; versions: {', '.join(versions[:20]) or 'none'}"
 
     async def _follow(self) -> None:
         while True:

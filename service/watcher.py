@@ -36,6 +36,8 @@ RETRY_SECONDS = 30.0
 """How long a version that could not be copied is left alone."""
 MAX_REQUESTED = 32
 """Copies kept only because requests asked for them."""
+MAX_LISTED = 20
+"""Versions of a model that are named to who asked for one there is not."""
 KEEP_SECONDS = 3600.0
 """How long a copy outlives its last mention, for requests and services that still use it."""
 DATABASE_REPLACED = 3
@@ -57,6 +59,7 @@ class Watcher:
         self.models = models
         self._requested: dict[tuple[str, str], None] = {}
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+        self._known: dict[str, list[str]] = {}
         self._whole: set[str] = set()
         self._client: MlflowClient | None = None
         self._database: int | None = None
@@ -85,8 +88,7 @@ class Watcher:
         ) as error:  # MLflow, its database and its network each raise their own
             self._say(f"the registry cannot be used ({_first_line(error)}); the last copies go on serving")
         for question in questions:
-            with contextlib.suppress(OSError):
-                question.answer.touch()
+            question.settle()
 
     def _say(self, trouble: str) -> None:
         """Log a trouble once, and its end."""
@@ -137,7 +139,10 @@ class Watcher:
                     problems[name] = f"version {version} cannot be copied: {trouble}"
             if copy is not None:
                 versions.append(copy)
-        manifest = Manifest(aliases=aliases, versions=tuple(versions), problems=problems, previous=previous)
+        known = {name: own for name, own in (before.known | self._known).items() if name in aliases}
+        manifest = Manifest(
+            aliases=aliases, versions=tuple(versions), problems=problems, previous=previous, known=known
+        )
         if is_news or manifest != before or not self.cache.manifest_file.exists():
             self.cache.write(manifest)
             self._sweep(manifest)
@@ -178,8 +183,19 @@ class Watcher:
                 if self._has_version(*key):
                     self._failed.pop(key, None)
                     self._requested[key] = None
+                else:
+                    self._known[reference.name] = self._newest(reference.name)
         while len(self._requested) > MAX_REQUESTED:
             del self._requested[next(iter(self._requested))]
+
+    def _newest(self, name: str) -> list[str]:
+        """The newest versions of a model, for who asked for one that there is not."""
+        assert self._client is not None
+        quoted = name.replace("'", "\\'")
+        found = self._client.search_model_versions(
+            f"name='{quoted}'", max_results=MAX_LISTED, order_by=["version_number DESC"]
+        )
+        return [str(version.version) for version in found]
 
     def _has_version(self, name: str, version: str) -> bool:
         from mlflow.exceptions import MlflowException

@@ -88,13 +88,20 @@ def test_a_model_is_asked_for_by_name_alias_or_version(
     assert (used["version"], used["alias"], used["run_id"]) == (version, alias, f"run-air-{version}")
 
 
-@pytest.mark.parametrize(
-    "model", ["water", "air@staging", "air/3", "air/01", "air/x", "air/", "air@", "@champion", "/1", "a\nb"]
-)
+@pytest.mark.parametrize("model", ["water", "@champion", "/1", "a\nb"])
 def test_an_unknown_model_is_404_and_names_those_there_are(client: Client, model: str) -> None:
     body = refused(client.post(request_body(model=model)), 404)
     assert body["type"] == "urn:forecast:problem:unknown-model"
     assert body["detail"].endswith("there are: air")
+
+
+@pytest.mark.parametrize("model", ["air@staging", "air/3", "air/01", "air/x", "air/", "air@"])
+def test_an_unknown_version_is_404_and_names_the_aliases_and_versions_there_are(
+    client: Client, model: str
+) -> None:
+    detail = refused(client.post(request_body(model=model)), 404)["detail"]
+    assert "the aliases of air are: challenger (version 1), champion (version 2)" in detail
+    assert detail.endswith("versions: 2, 1")
 
 
 @pytest.mark.parametrize(

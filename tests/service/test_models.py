@@ -159,11 +159,10 @@ def watcher(cache: Cache, answer: Any) -> Iterator[list[Reference]]:
             ready.set()
             while not stop.wait(0.01):
                 for question in cache.questions():
-                    reference = Reference.read(question.path)
-                    assert reference is not None
-                    asked.append(reference)
-                    answer(reference)
-                    question.answer.touch()
+                    if reference := Reference.read(question.path):  # else it was withdrawn
+                        asked.append(reference)
+                        answer(reference)
+                    question.settle()
 
     ready = threading.Event()
     cache.wanted.mkdir(parents=True)
@@ -195,6 +194,21 @@ def test_a_version_that_is_not_cached_is_fetched_by_the_watcher(registry: Regist
         assert asyncio.run(ask()) == ["1"] * 20
     assert asked == [Reference(""), Reference("air", None, "1")]
     assert list(registry.cache.wanted.iterdir()) == []
+
+
+def test_nothing_is_left_of_a_question_however_asking_and_answering_meet(registry: Registry) -> None:
+    cache = registry.cache
+    withdrawn_first = cache.ask(Reference("air"))
+    (listed,) = cache.questions()
+    withdrawn_first.withdraw()
+    listed.settle()
+    assert list(cache.wanted.iterdir()) == []
+    settled_first = cache.ask(Reference("air"))
+    cache.questions()[0].settle()
+    assert settled_first.is_answered()
+    assert cache.questions() == []
+    settled_first.withdraw()
+    assert list(cache.wanted.iterdir()) == []
 
 
 def test_a_model_promoted_a_moment_ago_is_found(registry: Registry) -> None:

@@ -126,6 +126,20 @@ def test_a_version_there_is_not_is_answered_too(registered: Registered, cache: C
     assert len(cache.read().versions) == 1
 
 
+def test_who_asks_for_a_version_there_is_not_is_told_all_there_are(
+    registered: Registered, cache: Cache
+) -> None:
+    for _ in range(3):
+        registered.version("air", baseline("naive"))
+    registered.version("air", baseline(), "champion")
+    cache.ask(Reference("air", None, "9"))
+    Watcher(cache).poll(cache.questions())
+    assert cache.read().known == {"air": ["4", "3", "2", "1"]}
+    with serving() as client:
+        detail = client.post(request_body(model="air/9")).json()["detail"]
+    assert detail.endswith("champion (version 4); versions: 4, 3, 2, 1")
+
+
 def test_a_question_that_cannot_be_read_is_answered(registered: Registered, cache: Cache) -> None:
     question = Question(cache.wanted / "odd.json")
     question.path.write_text('{"name": 3')
