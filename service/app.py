@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
+from service.answers import ProblemOut
 from service.batching import Batcher
 from service.direct import DirectRoutes, HeadMiddleware
 from service.errors import MEDIA_TYPE, add_handlers
@@ -17,8 +18,8 @@ from service.manifest import Cache
 from service.metrics import Metrics, MetricsMiddleware
 from service.models import ModelStore
 from service.request_id import HEADER, RequestIdMiddleware
-from service.routes import docs, forecasts, health, models
-from service.schemas import ForecastRequest, ProblemOut
+from service.routes import anomalies, backtests, docs, forecasts, health, models
+from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
 from service.security import Keyring, SecurityMiddleware
 from service.settings import Settings
 
@@ -28,6 +29,8 @@ Errors are RFC 9457 problem details (`application/problem+json`) with at most 20
 
 ROUTERS = (
     forecasts.router,
+    backtests.router,
+    anomalies.router,
     models.router,
     health.router,
     docs.router,
@@ -39,6 +42,8 @@ _USUAL_PROBLEMS = (400, 401, 403, 404, 408, 413, 415, 422, 500, 503)
 
 _PROBLEMS = {
     "post /v1/forecasts": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+    "post /v1/backtests": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+    "post /v1/anomalies": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
     "get /v1/models": (401, 403, 500),
     "get /v1/models/{name}": (401, 403, 404, 422, 500, 503),
     "get /livez": (500,),
@@ -121,7 +126,7 @@ def _describe(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (ForecastRequest, ProblemOut):
+    for model in (ForecastRequest, BacktestRequest, AnomalyRequest, ProblemOut):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema

@@ -144,7 +144,7 @@ def literals(body: bytes, field: bytes, values: Sequence[float] | None) -> list[
     """How the numbers of a field were written in the body; Python's own writing where that is not found."""
     if not values:
         return []
-    for match in re.finditer(rb'"' + field + rb'"\s*:\s*\[([0-9eE+.,\s-]*)\]', body):
+    for match in re.finditer(rb'"' + field + rb'"\s*:\s*\[?([0-9eE+.,\s-]*)', body):
         tokens = [token.strip() for token in match[1].decode().split(",")]
         if len(tokens) == len(values) and all(map(_equal, tokens, values)):
             return tokens

@@ -1,8 +1,8 @@
-"""What the HTTP API takes and answers, typed and strict; the OpenAPI document is made from it."""
+"""What the HTTP API takes, typed and strict; the OpenAPI document is made from it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import orjson
@@ -24,6 +24,8 @@ from service.stamps import Stamp, read_stamp
 MAX_SERIES = 10_000
 MAX_LEVELS = 100
 MAX_COVARIATES = 100
+MAX_WINDOWS = 10_000
+MAX_STRIDE = 1_000_000
 MAX_ABS = 3.4e38
 """Values are kept in float32, and some clients send its largest value for infinity."""
 
@@ -111,6 +113,11 @@ def _numbers(*, low: float, high: float) -> Callable[[Any], tuple[float, ...]]:
 _between_0_and_100 = _numbers(low=0, high=100)
 
 
+def _level(sent: Any) -> float:
+    """One level in percent; an int stays an int."""
+    return _between_0_and_100([sent])[0]
+
+
 def _covariates(sent: Any) -> dict[str, NDArray[np.float64]]:
     """Named rows of numbers."""
     if type(sent) is not dict or len(sent) > MAX_COVARIATES:
@@ -187,6 +194,13 @@ Static = Annotated[
 ]
 
 
+Level = Annotated[
+    float,
+    PlainValidator(_level),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}),
+]
+
+
 class Strict(BaseModel):
     """Takes nothing undeclared and converts nothing; one error for each object with unknown fields."""
 
@@ -254,33 +268,17 @@ REQUEST_EXAMPLE: dict[str, Any] = {
 }
 
 
-RESPONSE_EXAMPLE = {
-    "model": {
-        "name": "air_passengers",
-        "version": "3",
-        "alias": "champion",
-        "run_id": "0b0d3c3ad9f44d8fb1d0d0c0ffee0123",
-        "trained_until": "1960-12-01T00:00:00",
-    },
-    "freq": "MS",
-    "horizon": 3,
-    "forecasts": [
-        {
-            "unique_id": "AP",
-            "ds": ["1961-01-01T00:00:00", "1961-02-01T00:00:00", "1961-03-01T00:00:00"],
-            "median": [448.1, 421.9, 460.3],
-            "lo-80": [430.2, 398.4, 430.8],
-            "hi-80": [466.7, 446.0, 491.5],
-            "notes": [],
-        }
-    ],
+_EIGHT_YEARS = [round(v * (1 + 0.1 * year)) for year in range(8) for v in _TWO_YEARS[:12]]
+_HISTORY = {
+    "model": "air_passengers",
+    "series": [{"unique_id": "AP", "start": "1953-01-01", "y": _EIGHT_YEARS}],
 }
+BACKTEST_EXAMPLE: dict[str, Any] = {**_HISTORY, "horizon": 6, "num_windows": 3, "levels": [80]}
+ANOMALY_EXAMPLE: dict[str, Any] = {**_HISTORY, "level": 99, "last": 24}
 
 
-class ForecastRequest(Strict):
-    """Histories, and what to forecast from them."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
+class Histories(Strict):
+    """Named histories for a model: what every request of the native API brings."""
 
     model: str = Field(
         min_length=1,
@@ -288,30 +286,13 @@ class ForecastRequest(Strict):
         description="`name` (its champion), `name@alias` or `name/version`.",
     )
     series: Annotated[list[SeriesIn], Field(min_length=1, max_length=MAX_SERIES)]
-    horizon: int | None = Field(
-        None,
-        ge=1,
-        description="Steps to forecast; default: the trained horizon; at most the model's max_horizon.",
-    )
     freq: Freq | None = Field(
         None,
         description="The spacing of the data, to be checked against the model's: MS, D, h, 15min, 1, ...",
     )
-    levels: Levels | None = Field(
-        None, description="Central intervals in percent: 80 answers as lo-80 and hi-80. Default: none."
-    )
-    quantiles: Quantiles | None = Field(
-        None, description="Quantiles instead of levels: 0.1 answers as q-0.1."
-    )
-    output: Annotated[list[Literal["median", "mean"]], Field(min_length=1, max_length=2)] = Field(
-        default=["median"],
-        description="Which central values to answer; the mean is integrated from the quantiles.",
-    )
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.levels is not None and self.quantiles is not None:
-            raise _fail("levels and quantiles exclude each other; send one of them", "quantiles")
+    def _distinct_ids_and_one_zone(self) -> Self:
         self._check_ids()
         self._check_zones()
         return self
@@ -333,6 +314,73 @@ class ForecastRequest(Strict):
                     "mixed time zones: every stamp of a request needs the same UTC offset, or none", *place
                 )
 
+
+class ForecastRequest(Histories):
+    """Histories, and what to forecast from them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
+
+    horizon: int | None = Field(
+        None,
+        ge=1,
+        description="Steps to forecast; default: the trained horizon; at most the model's max_horizon.",
+    )
+    levels: Levels | None = Field(
+        None, description="Central intervals in percent: 80 answers as lo-80 and hi-80. Default: none."
+    )
+    quantiles: Quantiles | None = Field(
+        None, description="Quantiles instead of levels: 0.1 answers as q-0.1."
+    )
+    output: Annotated[list[Literal["median", "mean"]], Field(min_length=1, max_length=2)] = Field(
+        default=["median"],
+        description="Which central values to answer; the mean is integrated from the quantiles.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.levels is not None and self.quantiles is not None:
+            raise _fail("levels and quantiles exclude each other; send one of them", "quantiles")
+        return self
+
+
+class BacktestRequest(Histories):
+    """Histories, and from how many of their cutoffs to forecast what followed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [BACKTEST_EXAMPLE]})
+
+    horizon: int | None = Field(
+        None, ge=1, description="Steps from each cutoff; default: the trained horizon; at most max_horizon."
+    )
+    num_windows: int = Field(
+        4,
+        ge=1,
+        le=MAX_WINDOWS,
+        description="Cutoffs in each series; the last one is a horizon before its end.",
+    )
+    stride: int | None = Field(
+        None, ge=1, le=MAX_STRIDE, description="Steps between cutoffs; default: the horizon."
+    )
+    levels: Levels = Field(
+        (80, 95), description="Central intervals in percent; their coverage is among the metrics."
+    )
+
+
+class AnomalyRequest(Histories):
+    """Histories, and how rare a value has to be to be called an anomaly."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ANOMALY_EXAMPLE]})
+
+    level: Level = Field(
+        99, description="The central interval, in percent, outside of which a value is an anomaly."
+    )
+    last: int | None = Field(
+        None,
+        ge=1,
+        description="Judge only the last so many steps of each series; default: all with enough history.",
+    )
+
+
+Asking = TypeVar("Asking", bound=Histories)
 
 _PLAIN_FIELDS = {"model", "series", "horizon", "levels"}
 _PLAIN_SERIES = {"unique_id", "start", "y"}
@@ -375,10 +423,20 @@ def _plain(content: dict[str, Any]) -> ForecastRequest | None:
 
 
 def parse(body: bytes | bytearray) -> ForecastRequest:
+    """The forecasts that a body asks for; the errors of `parse_as`."""
+    content = _object(body)
+    return _plain(content) or _validated(content, ForecastRequest)
+
+
+def parse_as(body: bytes | bytearray, kind: type[Asking]) -> Asking:
     """The request in a body; Problem 400 when it is not JSON, 422 when it does not fit the schema.
 
     NaN, Infinity and numbers that overflow are not JSON. Of a key that occurs twice the last counts.
     """
+    return _validated(_object(body), kind)
+
+
+def _object(body: bytes | bytearray) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -388,8 +446,12 @@ def parse(body: bytes | bytearray) -> ForecastRequest:
     if type(series := content.get("series")) is list and len(series) > MAX_SERIES:
         found = f"{len(series):,} series were sent; at most {MAX_SERIES:,} fit one request"
         raise problem("invalid-request", found, errors=[Fault(pointer="/series", detail=found)])
+    return content
+
+
+def _validated(content: dict[str, Any], kind: type[Asking]) -> Asking:
     try:
-        return _plain(content) or ForecastRequest.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise from_validation_error(error) from None
 
@@ -440,133 +502,3 @@ def _of_query(name: str, text: str) -> Any:
             return text
         return read if name in ("levels", "quantiles") else read[0] if len(read) == 1 else text
     return text
-
-
-class ModelUsed(BaseModel):
-    """Which model answered."""
-
-    name: str
-    version: str
-    alias: str | None = Field(description="The alias asked for; null when a version was asked for.")
-    run_id: str | None
-    trained_until: str | int | None
-
-
-class ForecastOut(BaseModel):
-    """The forecast of one series; `lo-`/`hi-` or `q-` lists stand beside `median`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "patternProperties": {"^(lo|hi|q)-": {"type": "array", "items": {"type": "number"}}},
-            "additionalProperties": False,
-        }
-    )
-
-    unique_id: str
-    ds: list[str] | list[int]
-    median: list[float] | None = Field(None, description="Left out when `output` does not name it.")
-    mean: list[float] | None = Field(None, description="Only when `output` names it.")
-    notes: list[str] = Field(
-        description="Short codes: short_history, gaps_filled, baseline:naive, rolled_out, ..."
-    )
-
-
-class ForecastResponse(BaseModel):
-    """The forecasts, in the order of the series sent."""
-
-    model: ModelUsed
-    freq: str | int
-    horizon: int
-    forecasts: list[ForecastOut]
-
-
-class ModelOut(BaseModel):
-    """One model that is served."""
-
-    name: str
-    version: str
-    aliases: list[str]
-    run_id: str | None
-    kind: str = Field(description="network or baseline")
-    freq: str | int
-    season_length: int
-    horizon: int
-    max_horizon: int
-    min_context: int
-    context_length: int
-    trained_until: str | int | None
-
-
-class CalibrationOut(BaseModel):
-    """How the intervals were calibrated."""
-
-    num_windows: int = Field(description="Windows that they were estimated from; 0: not calibrated.")
-    parametric_quantiles: list[float] = Field(description="Quantiles beyond what the sample supports.")
-
-
-class ModelDetail(ModelOut):
-    """One model with everything that is known of it here."""
-
-    quantile_levels: list[float]
-    covariates: dict[str, list[str]]
-    num_series: int
-    accuracy: dict[str, float | None] = Field(
-        description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
-    )
-    calibration: CalibrationOut
-    all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")
-    versions: list[str] = Field(description="Versions at hand here; others are fetched when asked for.")
-
-
-class ModelsResponse(BaseModel):
-    """Every model that answers by its name."""
-
-    models: list[ModelOut]
-
-
-class Live(BaseModel):
-    """The process answers."""
-
-    status: Literal["alive"]
-
-
-class Started(BaseModel):
-    """Whether the process has looked for its models."""
-
-    status: Literal["started", "starting"]
-
-
-class ServedName(BaseModel):
-    """A name and the version that answers to it."""
-
-    name: str
-    version: str
-
-
-class Ready(BaseModel):
-    """Whether forecasts can be answered."""
-
-    status: Literal["ready", "no model"]
-    models: list[ServedName] | None = None
-    problems: dict[str, str] | None = Field(
-        None, description="By name of the model: why its newest champion does not serve."
-    )
-
-
-class FaultOut(BaseModel):
-    """One thing wrong."""
-
-    pointer: str = Field(description="Where in the body: a JSON pointer (RFC 6901) as a URI fragment.")
-    detail: str
-
-
-class ProblemOut(BaseModel):
-    """RFC 9457 problem details."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    request_id: str
-    errors: Annotated[list[FaultOut], Field(max_length=20)]

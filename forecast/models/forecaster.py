@@ -299,6 +299,16 @@ class Forecaster:
         ]
         return self._values(batch, horizon), notes
 
+    def quantiles(self, panel: Panel, horizon: int) -> tuple[NDArray[np.float64], list[list[str]]]:
+        """Quantiles (N, S, Q) in units and notes: `predict` without its stamps and the notes about training.
+
+        What replays one history at many cutoffs, each a series of `panel`. Raises what `predict` raises.
+        """
+        check_panel(panel)
+        self._check_horizon(horizon)
+        self._check_frequency(panel)
+        return self._predict_chunk(panel, horizon)
+
     def _predict_chunk(self, panel: Panel, num_steps: int) -> tuple[NDArray[np.float64], list[list[str]]]:
         batch = self._batch(panel, num_steps)
         return self.predict_batch(batch, num_steps, names=panel.unique_ids, lengths=np.asarray(panel.lengths))

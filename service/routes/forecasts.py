@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 
+from service.answers import RESPONSE_EXAMPLE, ForecastResponse
 from service.arrow import MEDIA_TYPE as ARROW
 from service.arrow import accepts_arrow, is_arrow, read_table
 from service.body import read_body
 from service.columns import Columns
 from service.inference import Parts, answer, answer_table
-from service.schemas import RESPONSE_EXAMPLE, ForecastResponse, parse, parse_query
+from service.models import Served
+from service.schemas import parse, parse_query
 
 router = APIRouter(tags=["forecasts"])
 
@@ -66,5 +68,10 @@ async def _answered(request: Request, parts: Parts) -> Response:
         served, alias = await parts.store.resolve(asked.model)
         is_gone = request.is_disconnected
         content = await answer(asked, columns, served, alias, parts, is_gone, as_arrow=as_arrow)
-    request.scope.setdefault("state", {})["answered_by"] = ((served.name, served.version),)
+    note_answer(request, served)
     return Response(content, media_type=ARROW if as_arrow else "application/json")
+
+
+def note_answer(request: Request, served: Served) -> None:
+    """Tell the figures and the log which version answered."""
+    request.scope.setdefault("state", {})["answered_by"] = ((served.name, served.version),)

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from service.answers import Live, Ready, Started
 from service.metrics import CONTENT_TYPE, Metrics
 from service.models import ModelStore
-from service.schemas import Live, Ready, Started
 
 router = APIRouter(tags=["health"])
 

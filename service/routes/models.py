@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from service.answers import ModelDetail, ModelsResponse
 from service.models import ModelStore, Served
-from service.schemas import ModelDetail, ModelsResponse
 
 router = APIRouter(tags=["models"])
 

@@ -29,14 +29,14 @@ def answered(response: Any) -> dict[str, Any]:
     return body
 
 
-def refused(response: Any, *statuses: int) -> dict[str, Any]:
+def refused(response: Any, *statuses: int, instance: str = "/v1/forecasts") -> dict[str, Any]:
     """The body of a problem of one of these statuses."""
     assert response.status_code in statuses, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
     assert set(body) == PROBLEM_KEYS
     assert body["status"] == response.status_code
-    assert body["instance"] == "/v1/forecasts"
+    assert body["instance"] == instance
     assert body["request_id"] == response.headers["x-request-id"]
     assert len(body["errors"]) <= 20
     assert all(set(error) == {"pointer", "detail"} for error in body["errors"])
