@@ -226,7 +226,7 @@ class ServedName(BaseModel):
 class Ready(BaseModel):
     """Whether forecasts can be answered."""
 
-    status: Literal["ready", "no model"]
+    status: Literal["ready", "no model", "stopping"]
     models: list[ServedName] | None = None
     problems: dict[str, str] | None = Field(
         None, description="By name of the model: why its newest champion does not serve."

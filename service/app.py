@@ -15,7 +15,7 @@ from service.direct import DirectRoutes, HeadMiddleware
 from service.errors import MEDIA_TYPE, add_handlers
 from service.inference import Parts, Workers
 from service.manifest import Cache
-from service.metrics import Metrics, MetricsMiddleware
+from service.metrics import Metrics, MetricsMiddleware, is_shared
 from service.models import ModelStore
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import anomalies, backtests, docs, forecasts, health, models
@@ -73,7 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         parts: Parts = app.state.parts
         parts.batcher.start()
         await parts.store.start()
+        looking = asyncio.create_task(app.state.metrics.follow()) if is_shared() else None
         yield
+        if looking is not None:
+            looking.cancel()
         await parts.store.stop()
         parts.batcher.stop()
         parts.workers.stop()
@@ -95,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         bulk=asyncio.Semaphore(settings.bulk_requests),
     )
     app.state.parts = parts
+    app.state.is_stopping = False
     app.state.settings, app.state.store = parts.settings, parts.store
     app.state.workers, app.state.batcher = parts.workers, parts.batcher
     for router in ROUTERS:

@@ -13,6 +13,12 @@ def serve(
         int | None,
         typer.Option(help="Port; 0 takes a free one and prints it (FORECAST_PORT). [default: 8000]"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that answer, sharing the port; 0: one per core (FORECAST_WORKERS). [default: 1]"
+        ),
+    ] = None,
     poll_seconds: Annotated[
         float | None, typer.Option(help="How often the registry is asked for news (FORECAST_POLL_SECONDS).")
     ] = None,
@@ -35,6 +41,7 @@ def serve(
     settings = Settings.from_environment(
         host=host,
         port=port,
+        workers=workers,
         poll_seconds=poll_seconds,
         models=tuple(model) if model else None,
         log_level=log_level,

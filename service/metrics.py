@@ -1,7 +1,10 @@
-"""What Prometheus reads of one process: requests, batches, the queue, and what serves."""
+"""What Prometheus reads: requests, batches, the queue, and what serves."""
 
+import asyncio
 import logging
+import os
 import time
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,24 +16,26 @@ log = logging.getLogger("service.requests")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+MAX_LABELS = 5_000
+"""Kinds of answers (route, status, model, version) that are counted apart; further ones count as other."""
+
+_Mode = Literal["livemax", "livesum"]
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The figures of one application."""
+    """The figures of one application; of all workers together where they share a folder for them."""
 
     def __init__(self, store: ModelStore, batcher: Batcher) -> None:
         self.store = store
         self.batcher = batcher
         own = self.registry = CollectorRegistry()
+        by = ["route", "model", "version"]
         self.requests = Counter(
-            "forecast_requests", "Requests by route and status.", ["route", "status"], registry=own
+            "forecast_requests", "Requests by route, status and model.", ["status", *by], registry=own
         )
         self.seconds = Histogram(
-            "forecast_request_seconds", "How long answers took.", ["route"], buckets=_SECONDS, registry=own
-        )
-        self.answers = Counter(
-            "forecast_answers", "Answered requests by model.", ["model", "version"], registry=own
+            "forecast_request_seconds", "How long answers took.", by, buckets=_SECONDS, registry=own
         )
         self.rows = Histogram("forecast_batch_rows", "Series in one pass.", buckets=_ROWS, registry=own)
         self.waited = Histogram(
@@ -39,54 +44,85 @@ class Metrics:
         self.computed = Histogram(
             "forecast_compute_seconds", "How long passes took.", buckets=_SECONDS, registry=own
         )
-        self.queued = Gauge("forecast_queue_rows", "Series that wait, by lane.", ["lane"], registry=own)
-        self.oldest = Gauge("forecast_queue_age_seconds", "How long the first one waits.", registry=own)
-        self.served = Gauge("forecast_model_info", "1 for what serves.", ["model", "version"], registry=own)
-        self.age = Gauge("forecast_model_age_seconds", "Since a version was loaded.", ["model"], registry=own)
-        self.loads = Gauge("forecast_model_loads", "Versions loaded by this process.", registry=own)
-        self.problems = Gauge(
-            "forecast_model_problems", "Champions that do not serve for a fault.", registry=own
+        self.loads = Counter("forecast_model_loads", "Versions loaded.", registry=own)
+        self.failed_loads = Counter(
+            "forecast_model_load_failures", "Versions that could not be loaded.", registry=own
         )
-        batcher.on_batch = self._batch
-        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self._answered: dict[tuple[str, str], Counter] = {}
 
-    def count(self, route: str, status: int, seconds: float) -> None:
+        def gauge(name: str, meaning: str, *labels: str, mode: _Mode = "livemax") -> Gauge:
+            return Gauge(name, meaning, labels, registry=own, multiprocess_mode=mode)
+
+        self.queued = gauge("forecast_queue_rows", "Series that wait, by lane.", "lane", mode="livesum")
+        self.oldest = gauge("forecast_queue_age_seconds", "How long the first one waits.")
+        self.served = gauge("forecast_model_info", "1 for what serves.", "model", "version")
+        self.age = gauge("forecast_model_age_seconds", "Since the version was loaded.", "model")
+        self.problems = gauge("forecast_model_problems", "Champions that do not serve for a fault.")
+        self.workers = gauge("forecast_workers", "Processes that answer.", mode="livesum")
+        batcher.on_batch = self._batch
+        store.on_load = self._load
+        self._counted: dict[tuple[str, int, str, str], tuple[Counter, Histogram]] = {}
+        self._shown: set[tuple[str, str]] = set()
+
+    def count(self, route: str, status: int, seconds: float, model: str = "", version: str = "") -> None:
         """One answer; its counters are looked up once, which costs more than counting."""
-        found = self._counted.get((route, status))
+        found = self._counted.get((route, status, model, version))
         if found is None:
-            found = (self.requests.labels(route, str(status)), self.seconds.labels(route))
-            self._counted[route, status] = found
+            if len(self._counted) > MAX_LABELS:
+                model = version = "other"
+            found = (
+                self.requests.labels(str(status), route, model, version),
+                self.seconds.labels(route, model, version),
+            )
+            self._counted[route, status, model, version] = found
         found[0].inc()
         found[1].observe(seconds)
-
-    def count_answer(self, model: str, version: str) -> None:
-        """One answer made by a version."""
-        found = self._answered.get((model, version))
-        if found is None:
-            found = self._answered[model, version] = self.answers.labels(model, version)
-        found.inc()
 
     def _batch(self, rows: int, waited: float, seconds: float) -> None:
         self.rows.observe(rows)
         self.waited.observe(max(0.0, waited))
         self.computed.observe(seconds)
 
-    def text(self) -> bytes:
-        """The figures now, as Prometheus reads them."""
+    def _load(self, succeeded: bool) -> None:
+        (self.loads if succeeded else self.failed_loads).inc()
+
+    def look(self) -> None:
+        """Bring what is a state, and no count, up to now."""
         for lane, rows in self.batcher.queued_rows.items():
             self.queued.labels(lane).set(rows)
         self.oldest.set(self.batcher.oldest_seconds)
         snapshot = self.store.snapshot
-        self.served.clear()
-        self.age.clear()
-        for served in snapshot.champions.values():
-            self.served.labels(served.name, served.version).set(1)
-            self.age.labels(served.name).set(time.time() - served.loaded_at)
-        self.loads.set(self.store.num_loads)
+        serving = {(served.name, served.version): served for served in snapshot.champions.values()}
+        for name, version in self._shown - set(serving):
+            self.served.labels(name, version).set(0)
+        for (name, version), served in serving.items():
+            self.served.labels(name, version).set(1)
+            self.age.labels(name).set(time.time() - served.loaded_at)
+        self._shown |= set(serving)
         self.problems.set(len(snapshot.problems))
-        content: bytes = generate_latest(self.registry)
+        self.workers.set(1)
+
+    async def follow(self) -> None:
+        """Look every second, for the workers that are not asked themselves."""
+        while True:
+            self.look()
+            await asyncio.sleep(1.0)
+
+    def text(self) -> bytes:
+        """The figures now, as Prometheus reads them."""
+        self.look()
+        registry = self.registry
+        if is_shared():
+            from prometheus_client import multiprocess
+
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        content: bytes = generate_latest(registry)
         return content
+
+
+def is_shared() -> bool:
+    """Whether several workers count into one folder."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 class MetricsMiddleware:
@@ -109,10 +145,9 @@ class MetricsMiddleware:
                 seconds = time.perf_counter() - started
                 timing = b"total;dur=%.2f" % (1000 * seconds)
                 message["headers"] = [*message.get("headers", ()), (b"server-timing", timing)]
-                self.metrics.count(route, message["status"], seconds)
+                model, version = scope.get("state", {}).get("answered_by", ("", ""))
+                self.metrics.count(route, message["status"], seconds, model, version)
                 self._log(scope, route, message["status"], seconds)
-                for model, version in scope.get("state", {}).get("answered_by", ()):
-                    self.metrics.count_answer(model, version)
             await send(message)
 
         await self.app(scope, receive, counted)
@@ -122,7 +157,7 @@ class MetricsMiddleware:
         if not self.logs_requests:
             return
         state = scope.get("state", {})
-        model, version = next(iter(state.get("answered_by", ())), (None, None))
+        model, version = state.get("answered_by", (None, None))
         more = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
         more |= {"request_id": state.get("request_id"), "model": model, "version": version}
         log.info("request", extra=more)

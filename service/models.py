@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from forecast.errors import ArtifactError, ForecastError, NotFoundError
@@ -70,7 +71,7 @@ class ModelStore:
         self.settings = settings
         self.cache = cache
         self.snapshot = Snapshot()
-        self.num_loads = 0
+        self.on_load: Callable[[bool], None] = lambda succeeded: None
         self._stamp: tuple[int, int] | None = None
         self._others: OrderedDict[str, Served] = OrderedDict()
         self._loading = asyncio.Lock()
@@ -272,12 +273,20 @@ class ModelStore:
 
     def _load(self, copy: CachedVersion) -> Served:
         """A version verified and warm; ArtifactError when its copy is damaged or gives no numbers."""
+        try:
+            served = self._loaded_copy(copy)
+        except ForecastError:
+            self.on_load(False)
+            raise
+        self.on_load(True)
+        return served
+
+    def _loaded_copy(self, copy: CachedVersion) -> Served:
         folder = self.cache.folder(copy)
         if not folder.is_dir() or digest_of(folder) != copy.digest:
             raise ArtifactError(f"the copy {copy.digest[:12]} is missing or damaged")
         forecaster = load(folder)
         warm(forecaster)
-        self.num_loads += 1
         return Served(
             name=copy.name,
             version=copy.version,

@@ -21,6 +21,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "FORECAST_HOST", "address to listen on")
     port: int = _setting(8000, "FORECAST_PORT", "port to listen on; 0 takes a free one and prints it")
+    workers: int = _setting(
+        1, "FORECAST_WORKERS", "processes that answer, sharing the port; 0: one for each core"
+    )
     models: tuple[str, ...] = _setting((), "FORECAST_MODELS", "names to serve, comma separated; empty: all")
     poll_seconds: float = _setting(2.0, "FORECAST_POLL_SECONDS", "how often the registry is asked for news")
     lookup_seconds: float = _setting(
@@ -55,6 +58,11 @@ class Settings:
     insecure: bool = _setting(
         False, "FORECAST_INSECURE", "listen beyond this machine although there are no API keys"
     )
+    drain_seconds: float = _setting(
+        0.0,
+        "FORECAST_DRAIN_SECONDS",
+        "how long requests are still taken after SIGTERM while /readyz says 503",
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
@@ -70,6 +78,8 @@ class Settings:
             self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
         for name in ("max_body", "max_values", "queue_rows", "bulk_requests"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("workers", 0 <= self.workers <= 256, "a number from 0 to 256")
+        self._require("drain_seconds", 0 <= self.drain_seconds <= 3600, "seconds from 0 to 3600")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
         self._require("log_format", self.log_format in ("text", "json"), "text or json")
@@ -88,6 +98,23 @@ class Settings:
             if text and setting.name not in given:
                 given[setting.name] = _read(setting.metadata["variable"], text, like=setting.default)
         return cls(**given)
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that answer."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that `from_environment` reads these settings from."""
+        values = {f.metadata["variable"]: getattr(self, f.name) for f in fields(self)}
+        return {
+            variable: ",".join(value)
+            if isinstance(value, tuple)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else str(value)
+            for variable, value in values.items()
+        }
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str]]:

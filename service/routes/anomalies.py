@@ -42,6 +42,7 @@ async def _answered(request: Request, parts: Parts) -> Response:
     body = await read_body(request, max_bytes=parts.settings.max_body, seconds=parts.settings.body_seconds)
     asked = await parts.workers.run(parse_as, body, AnomalyRequest)
     served, alias = await parts.store.resolve(asked.model)
+    note_answer(request, served)
     panel = await parts.workers.run(panel_of_histories, asked, served.forecaster, 0)
     ys = [series.y for series in asked.series]
     is_gone = request.is_disconnected
@@ -49,7 +50,6 @@ async def _answered(request: Request, parts: Parts) -> Response:
     head = head_of(served, alias, panel.freq.alias, 1)
     del head["horizon"]
     content = await parts.workers.run(_write, head, found, asked, body)
-    note_answer(request, served)
     return Response(content, media_type="application/json")
 
 

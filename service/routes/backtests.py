@@ -41,6 +41,7 @@ async def _answered(request: Request, parts: Parts) -> Response:
     asked = await parts.workers.run(parse_as, body, BacktestRequest)
     columns = Columns.of(["median"], asked.levels, None, body)
     served, alias = await parts.store.resolve(asked.model)
+    note_answer(request, served)
     forecaster = served.forecaster
     horizon = asked_horizon(asked.horizon, forecaster)
     stride = asked.stride or horizon
@@ -56,7 +57,6 @@ async def _answered(request: Request, parts: Parts) -> Response:
         "stride": stride,
     }
     content = await parts.workers.run(_write, head, replayed, asked, columns)
-    note_answer(request, served)
     return Response(content, media_type="application/json")
 
 

@@ -60,18 +60,19 @@ async def _answered(request: Request, parts: Parts) -> Response:
         query = parse_query(request.query_params.multi_items())
         table = await parts.workers.run(read_table, body)
         served, alias = await parts.store.resolve(query.model)
+        note_answer(request, served)
         is_gone = request.is_disconnected
         content = await answer_table(table, query, served, alias, parts, is_gone, as_arrow=as_arrow)
     else:
         asked = parse(body) if len(body) <= SMALL_BODY else await parts.workers.run(parse, body)
         columns = Columns.of(asked.output, asked.levels, asked.quantiles, body)
         served, alias = await parts.store.resolve(asked.model)
+        note_answer(request, served)
         is_gone = request.is_disconnected
         content = await answer(asked, columns, served, alias, parts, is_gone, as_arrow=as_arrow)
-    note_answer(request, served)
     return Response(content, media_type=ARROW if as_arrow else "application/json")
 
 
 def note_answer(request: Request, served: Served) -> None:
-    """Tell the figures and the log which version answered."""
-    request.scope.setdefault("state", {})["answered_by"] = ((served.name, served.version),)
+    """Tell the figures and the log which version answers."""
+    request.scope.setdefault("state", {})["answered_by"] = (served.name, served.version)

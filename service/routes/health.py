@@ -21,11 +21,16 @@ async def live() -> JSONResponse:
 @router.get(
     "/readyz",
     response_model=Ready,
-    responses={503: {"model": Ready, "description": "No model is loaded"}},
+    responses={503: {"model": Ready, "description": "No model is loaded, or the process is about to stop"}},
     summary="Can forecasts be answered?",
 )
 async def ready(request: Request) -> JSONResponse:
-    """200 with the models that serve, 503 while there is none; `problems` names champions not loaded."""
+    """200 with the models that serve, 503 while there is none or the process is about to stop.
+
+    `problems` names champions that were not loaded.
+    """
+    if request.app.state.is_stopping:
+        return JSONResponse({"status": "stopping"}, 503)
     store: ModelStore = request.app.state.store
     snapshot = store.snapshot
     served = [

@@ -24,9 +24,11 @@ def test_the_figures_count_requests_batches_and_models(registry: Registry) -> No
             client.post(request_body())
         client.post(b"{")
         text = client.get("/metrics").text
-    assert 'forecast_requests_total{route="/v1/forecasts",status="200"} 3.0' in text
-    assert 'forecast_requests_total{route="/v1/forecasts",status="400"} 1.0' in text
-    assert 'forecast_answers_total{model="air",version="1"} 3.0' in text
+    labels = 'model="air",route="/v1/forecasts",status="200",version="1"'
+    assert f"forecast_requests_total{{{labels}}} 3.0" in text
+    assert 'forecast_requests_total{model="",route="/v1/forecasts",status="400",version=""} 1.0' in text
+    assert 'forecast_request_seconds_count{model="air",route="/v1/forecasts",version="1"} 3.0' in text
+    assert "forecast_model_loads_total 1.0" in text
     assert 'forecast_model_info{model="air",version="1"} 1.0' in text
     assert "forecast_batch_rows_sum 3.0" in text
     assert 'forecast_queue_rows{lane="small"} 0.0' in text

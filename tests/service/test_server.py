@@ -1,5 +1,6 @@
 """The real process: `forecast serve` over a real socket, beside a real registry, until it is told to stop."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -160,6 +161,67 @@ def spoken(host: str, port: int, request: bytes, *, close: bool = False) -> byte
     with socket.create_connection((host, port), timeout=20) as connection:
         connection.sendall(request)
         return b"" if close else connection.recv(4096)
+
+
+def test_several_workers_share_the_port_are_started_again_and_stop_cleanly(
+    registered: Registered, command: list[str]
+) -> None:
+    registered.version("air", baseline("naive"), "champion")
+    with started(command, "--workers", "2") as service:
+        assert len(workers_of(service)) == 2
+        assert all(asked_anew(service) == 200 for _ in range(20))
+        counted = 'forecast_requests_total{model="air",route="/v1/forecasts",status="200",version="1"} 20.0'
+        assert counted in service.client.get("/metrics").text
+        assert "forecast_workers 2.0" in service.client.get("/metrics").text
+        killed = workers_of(service)[0]
+        killed.kill()
+        service.until(lambda: killed not in workers_of(service) and len(workers_of(service)) == 2)
+        assert all(asked_anew(service) == 200 for _ in range(20))
+        assert counted.replace("20.0", "40.0") in httpx.get(service.client.base_url.join("/metrics")).text
+        registered.version("air", baseline(), "champion")
+        service.until(lambda: service.version() == "2")
+        children = service.children()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        assert gone(children)
+
+
+def test_a_killed_supervisor_leaves_no_worker(command: list[str]) -> None:
+    with started(command, "--workers", "2") as service:
+        children = service.children()
+        assert len(children) == 3
+        service.process.kill()
+        assert gone(children)
+
+
+def test_a_stop_says_that_it_is_not_ready_and_still_answers_for_a_while(
+    registered: Registered, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORECAST_DRAIN_SECONDS", "1.5")
+    registered.version("air", baseline("naive"), "champion")
+    with started(command) as service:
+        assert service.version() == "1"
+        service.process.send_signal(signal.SIGTERM)
+        service.until(lambda: service.client.get("/readyz").status_code == 503)
+        assert service.client.get("/readyz").json() == {"status": "stopping"}
+        assert asked_anew(service) == 200
+        assert service.process.wait(20) == 0
+
+
+def workers_of(service: Service) -> list[psutil.Process]:
+    """The processes that answer."""
+    found = []
+    for child in service.children():
+        with contextlib.suppress(psutil.Error):
+            if child.status() != psutil.STATUS_ZOMBIE and "service.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def asked_anew(service: Service) -> int:
+    """The status of a forecast over a connection of its own."""
+    url = service.client.base_url.join("/v1/forecasts")
+    return httpx.post(url, json=request_body(), timeout=100).status_code
 
 
 def test_a_port_in_use_is_one_line_and_exit_1(command: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Settings come from flags, then the environment, then defaults, and are refused when they make no sense."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(environment: dict[str,
     (variable,) = environment
     with pytest.raises(SpecError, match=variable):
         Settings.from_environment(environment)
+
+
+def test_settings_travel_to_workers_through_the_environment() -> None:
+    settings = Settings(models=("a", "b"), insecure=True, queue_rows=7, hold_seconds=0.5, log_format="json")
+    assert Settings.from_environment(settings.to_environment()) == settings
+
+
+def test_no_number_of_workers_means_one_for_each_core() -> None:
+    assert Settings(workers=0).num_workers == len(os.sched_getaffinity(0))
 
 
 def test_an_empty_variable_counts_as_none() -> None:
