@@ -17,6 +17,8 @@ from service.inference import Parts, Workers
 from service.manifest import Cache
 from service.metrics import Metrics, MetricsMiddleware, is_shared
 from service.models import ModelStore
+from service.nixtla import metadata as nixtla_metadata
+from service.nixtla import routes as nixtla_routes
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import anomalies, backtests, docs, forecasts, health, models
 from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
@@ -34,6 +36,8 @@ ROUTERS = (
     models.router,
     health.router,
     docs.router,
+    nixtla_routes.router,
+    nixtla_metadata.router,
 )
 """Everything that answers; a new dialect is one more line."""
 
@@ -110,7 +114,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         MetricsMiddleware, metrics=app.state.metrics, logs_requests=settings.log_format == "json"
     )
-    app.add_middleware(SecurityMiddleware, keyring=Keyring())
+    app.state.keyring = Keyring()
+    app.add_middleware(SecurityMiddleware, keyring=app.state.keyring)
     app.add_middleware(RequestIdMiddleware)
     _describe(app)
     return app

@@ -31,6 +31,10 @@ SWEEP_SECONDS = 0.1
 """How often waiting requests are looked at: is the deadline over, is the client gone?"""
 
 
+IsGone = Callable[[], Awaitable[bool]]
+"""Tells whether nobody waits for an answer any more."""
+
+
 @dataclass(eq=False, slots=True)
 class Job:
     """A part of a request that waits for the inference thread.

@@ -43,6 +43,7 @@ _KINDS = {
     "body-too-large": (413, "The body is larger than this service reads"),
     "unsupported-encoding": (415, "The body is encoded in a way that this service does not read"),
     "invalid-request": (422, "The request does not have the form that is documented"),
+    "not-implemented": (501, "This service does not do this"),
     "http-error": (400, "The request cannot be answered"),
     "internal": (500, "Something is wrong in this service"),
     "overloaded": (503, "This service is busy"),

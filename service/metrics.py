@@ -174,7 +174,8 @@ _PATHS = frozenset(
     {
         *("/v1/forecasts", "/v1/models", "/v1/backtests", "/v1/anomalies"),
         *("/v2/forecast", "/v2/models", "/v2/cross_validation", "/v2/anomaly_detection"),
-        *("/v2/online_anomaly_detection", "/model_params", "/validate_api_key"),
+        *("/v2/online_anomaly_detection", "/v2/historic_forecast"),
+        *("/model_params", "/validate_api_key", "/validate_token", "/usage"),
         *("/livez", "/readyz", "/startupz", "/metrics", "/docs", "/openapi.json"),
     }
 )

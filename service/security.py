@@ -11,12 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forecast.errors import SpecError
 from service.errors import Problem, problem, respond
-from service.keys import Key, find_key, keys_file, read_keys
+from service.keys import SCOPES, Key, find_key, keys_file, read_keys
 
 log = logging.getLogger("service")
 
 OPEN = frozenset({"/livez", "/readyz", "/startupz"})
 """Answered to anybody: they tell an orchestrator about the process."""
+OPEN_TO_KEYS = frozenset({"/validate_api_key", "/validate_token"})
+"""Answered to every good key: whether it is one is what they are asked."""
+ASKED_BEFORE = frozenset({"/model_params", "/v2/models", "/usage"})
+"""What the nixtla client asks before or beside its forecasts."""
 LOOK_SECONDS = 1.0
 """How often the file of keys is looked at."""
 
@@ -102,17 +106,24 @@ def refusal(scope: Scope, keys: tuple[Key, ...]) -> Problem | None:
     if key is None:
         detail = "the API key is unknown, expired or revoked"
         return problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-    needed = scope_of(scope["method"], scope["path"])
-    if needed not in key.scopes:
-        return problem("forbidden", f"the API key has not the scope {needed!r} that this path needs")
+    needed = scopes_of(scope["method"], scope["path"])
+    if not needed & set(key.scopes):
+        names = " or ".join(map(repr, sorted(needed)))
+        return problem("forbidden", f"the API key has not the scope {names} that this path needs")
     return None
 
 
-def scope_of(method: str, path: str) -> str:
-    """The scope that a path needs."""
+def scopes_of(method: str, path: str) -> frozenset[str]:
+    """The scopes of which a path needs one."""
+    if path in OPEN_TO_KEYS:
+        return frozenset(SCOPES)
     if path == "/metrics":
-        return "metrics"
-    return "read" if method in ("GET", "HEAD", "OPTIONS") else "forecast"
+        return frozenset({"metrics"})
+    if path in ASKED_BEFORE:
+        return frozenset({"read", "forecast"})
+    if "/jobs/" in path:
+        return frozenset({"forecast"})
+    return frozenset({"read"} if method in ("GET", "HEAD", "OPTIONS") else {"forecast"})
 
 
 def sent_key(scope: Scope) -> str | None:

@@ -63,6 +63,14 @@ class Settings:
         "FORECAST_DRAIN_SECONDS",
         "how long requests are still taken after SIGTERM while /readyz says 503",
     )
+    default_model: str = _setting(
+        "",
+        "FORECAST_DEFAULT_MODEL",
+        "model that answers where the nixtla client asks for timegpt-*; empty: 404",
+    )
+    point: str = _setting(
+        "median", "FORECAST_POINT", "what the nixtla client gets as its point forecast: median or mean"
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
@@ -82,6 +90,7 @@ class Settings:
         self._require("drain_seconds", 0 <= self.drain_seconds <= 3600, "seconds from 0 to 3600")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
+        self._require("point", self.point in ("median", "mean"), "median or mean")
         self._require("log_format", self.log_format in ("text", "json"), "text or json")
         self._require("log_level", self.log_level in _LOG_LEVELS, " or ".join(_LOG_LEVELS))
 
