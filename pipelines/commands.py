@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from forecast.series.panel import Panel
-    from pipelines.recipe import DataSection, Recipe
+    from pipelines.recipe import Recipe
     from pipelines.registry import Version
+    from pipelines.sections import DataSection
 
 METRICS = {
     "mae": "mae",
@@ -121,13 +122,16 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Train the candidates of a recipe, compare them with the champion, and promote what is better."""
+    from pipelines import hooks
     from pipelines import recipe as recipes
     from pipelines import retrain as retraining
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run in MLflow is closed
     with redirect_stdout(sys.stderr):
         chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
-        outcome = retraining.retrain(chosen, dry_run=dry_run, say=_say)
+        with hooks.told(chosen.name, chosen.hooks, say=_say, silent=dry_run) as told:
+            outcome = retraining.retrain(chosen, dry_run=dry_run, say=_say)
+            told.update(outcome.to_dict())
     if as_json:
         typer.echo(json.dumps(outcome.to_dict(), allow_nan=False))
     else:

@@ -1,6 +1,5 @@
 """A recipe: one TOML file, checked and typed: what to forecast, from which data, and what to beat."""
 
-import difflib
 import hashlib
 import json
 import re
@@ -8,9 +7,9 @@ import tomllib
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from forecast import home
@@ -18,131 +17,32 @@ from forecast.errors import NotFoundError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.models.catalog import BASELINES as ALL_BASELINES
 from forecast.models.spec import ModelSpec
-
-BASELINES = ("naive", "seasonal_naive", "drift")
-"""Evaluated beside the candidates of every recipe."""
+from pipelines.sections import (
+    BASELINES,
+    BacktestSection,
+    DataSection,
+    GateSection,
+    HooksSection,
+    RetentionSection,
+    ScheduleSection,
+    Section,
+    TrainingSection,
+    listed,
+    nearest,
+)
 
 _SET_ELSEWHERE = ("backbone", "horizon", "season_length", "context_length")
 _OF_EVERY_MODEL = ("quantile_levels", "min_context", "max_horizon", "lower_bound", "upper_bound", "integer")
 
+_NOT_OF_THE_MODEL: Any = {
+    "data": {"path", "dataset"},
+    "retention": True,
+    "schedule": True,
+    "hooks": True,
+}
+"""What may change without making another model of the same data."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
-
-
-class Section(BaseModel):
-    """A table of the TOML file: frozen, and no key is accepted that means nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSection(Section):
-    """`[data]`: where the series come from and how the file is read; the words are those of the readers."""
-
-    path: str | None = None
-    """A CSV or Parquet file; a relative path is relative to the recipe's file."""
-    dataset: str | None = None
-    """A built-in series in place of a file: see `forecast datasets`."""
-    columns: dict[Literal["unique_id", "ds", "y"], str] = Field(default_factory=dict)
-    """Ours = theirs, for columns that are named otherwise."""
-    delimiter: str | None = None
-    decimal: str | None = None
-    day_first: bool | None = None
-    """Whether 03/04/2026 is the third of April; left out, it is detected or refused as ambiguous."""
-    date_format: str | None = None
-    """How stamps are written, such as %d.%m.%Y; left out, it is detected."""
-    encoding: str | None = None
-    wide: bool = False
-    """One column per series beside the stamps, in place of the long format."""
-    timezone: str | None = None
-    grid: str | None = None
-    """Put readings that jitter on a grid of this step."""
-    align: Literal["floor", "nearest", "ceil"] = "floor"
-    aggregate: Literal["mean", "sum", "min", "max", "first", "last", "median"] = "mean"
-    duplicates: Literal["error", "first", "last", "mean", "sum"] = "error"
-    gaps: Literal["nan", "zero", "forward"] = "nan"
-    infinite: Literal["error", "nan"] = "error"
-    holidays: tuple[str, ...] = ()
-    """Days without trading, ISO dates: no forecast is dated on them."""
-    past: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    static: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.path and self.dataset:
-            raise ValueError("set `path` or `dataset`, not both")
-        return self
-
-
-class BacktestSection(Section):
-    """`[backtest]`: how many forecasts of the past the candidates are judged by."""
-
-    num_windows: int = Field(default=4, ge=1, strict=True)
-    stride: int | None = Field(default=None, ge=1, strict=True)
-    """Steps between neighbouring cutoffs; left out, the horizon."""
-
-
-class GateSection(Section):
-    """`[gate]`: what a new model has to show before it becomes champion."""
-
-    metric: Literal["mae", "rmse", "smape", "mase", "wql"] = "wql"
-    margin: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share by which another kind of model has to be better than the champion: 0.02 is two percent."""
-    tolerance: float = Field(default=0.1, ge=0.0)
-    """Share by which a new model may be worse than the champion as it serves, on windows new to both."""
-    minimum_windows: int = Field(default=8, ge=1)
-    """Fewer windows after the champion's training than this say nothing about it, and block nothing."""
-    coverage_80: tuple[float, float] = (0.6, 0.95)
-    """Least and most share of values inside the 80 % intervals; only a clear miss keeps a model out."""
-    coverage_95: tuple[float, float] = (0.8, 1.0)
-    must_beat: tuple[str, ...] = BASELINES
-    """The best of these has to be beaten, else it becomes the candidate itself."""
-
-    @property
-    def coverage_bounds(self) -> dict[int, tuple[float, float]]:
-        """The bounds by level in percent."""
-        return {80: self.coverage_80, 95: self.coverage_95}
-
-    @field_validator("coverage_80", "coverage_95")
-    @classmethod
-    def _bounds(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= bounds[0] < bounds[1] <= 1:
-            raise ValueError(f"bounds are two rising shares, such as [0.6, 0.95], and not {list(bounds)}")
-        return bounds
-
-    @field_validator("must_beat")
-    @classmethod
-    def _known_baselines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in BASELINES:
-                raise ValueError(
-                    f"{name!r} is no baseline{_nearest(name, BASELINES)}; there are {_list(BASELINES)}"
-                )
-        return names
-
-
-class TrainingSection(Section):
-    """`[training]`: limits of the training; what is left out follows the written rule of the library."""
-
-    seed: int = Field(default=0, ge=0)
-    max_epochs: int | None = Field(default=None, ge=1, strict=True)
-    max_steps: int | None = Field(default=None, ge=1, strict=True)
-    max_seconds: float | None = Field(default=None, gt=0)
-    """Per candidate and fit. A limit in seconds gives up that the same seed gives the same model."""
-    batch_size: int | None = Field(default=None, ge=1, strict=True)
-    learning_rate: float | None = Field(default=None, gt=0)
-    patience: int | None = Field(default=None, ge=1, strict=True)
-    device: str = "auto"
-
-
-class RetentionSection(Section):
-    """`[retention]`: what `forecast prune` keeps; what has an alias is kept always."""
-
-    keep_versions: int = Field(default=20, ge=1)
-    """The newest versions."""
-    keep_runs: int = Field(default=100, ge=1)
-    """The newest retrains, with the runs of their candidates."""
-    keep_days: float = Field(default=0.0, ge=0.0)
-    """Everything younger than this, whatever its number."""
 
 
 class Recipe(Section):
@@ -161,6 +61,8 @@ class Recipe(Section):
     gate: GateSection = GateSection()
     training: TrainingSection = TrainingSection()
     retention: RetentionSection = RetentionSection()
+    schedule: ScheduleSection = ScheduleSection()
+    hooks: HooksSection = HooksSection()
     model: dict[str, Any] = Field(default_factory=dict)
     """`[model]`: further fields of ModelSpec, for every network among the candidates."""
 
@@ -183,11 +85,11 @@ class Recipe(Section):
         if not names:
             raise ValueError('name at least one candidate, such as "lstm"')
         if len(set(names)) < len(names):
-            raise ValueError(f"each candidate is named once, and got {_list(names)}")
+            raise ValueError(f"each candidate is named once, and got {listed(names)}")
         known = [*BACKBONES, *ALL_BASELINES]
         for name in names:
             if name not in known:
-                raise ValueError(f"there is no {name!r}{_nearest(name, known)}; choose from {_list(known)}")
+                raise ValueError(f"there is no {name!r}{nearest(name, known)}; choose from {listed(known)}")
         return names
 
     @field_validator("model")
@@ -201,7 +103,7 @@ class Recipe(Section):
                     f"{key!r} is set above the tables of the recipe, as {place!r}; move it there"
                 )
             if key not in known:
-                raise ValueError(f"unknown key {key!r}{_nearest(key, known)}; remove or correct it")
+                raise ValueError(f"unknown key {key!r}{nearest(key, known)}; remove or correct it")
         return values
 
     @model_validator(mode="after")
@@ -228,7 +130,7 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """sha256 in hex of everything that decides the model; the data itself has its own fingerprint."""
-        content = self.model_dump(mode="json", exclude={"data": {"path", "dataset"}, "retention": True})
+        content = self.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _spec(self, name: str) -> ModelSpec:
@@ -300,7 +202,7 @@ def _find(reference: str) -> tuple[Path | None, str]:
         path = Path(reference).expanduser()
         if not path.is_file():
             raise NotFoundError(
-                f"there is no recipe file {reference!r}; check the path, or give a name: {_list(_names())}"
+                f"there is no recipe file {reference!r}; check the path, or give a name: {listed(_names())}"
             )
         return path.resolve(), f"the recipe {reference}"
     if reference in home_names():
@@ -309,7 +211,7 @@ def _find(reference: str) -> tuple[Path | None, str]:
     if reference in builtin_names():
         return None, f"the built-in recipe {reference}"
     raise NotFoundError(
-        f"there is no recipe {reference!r}{_nearest(reference, _names())}; there are {_list(_names())}, a "
+        f"there is no recipe {reference!r}{nearest(reference, _names())}; there are {listed(_names())}, a "
         "path has to end in .toml, and `forecast recipe new NAME --data FILE --horizon H` writes one"
     )
 
@@ -343,7 +245,7 @@ def _readable(detail: ErrorDetails) -> str:
     keys = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join(keys)
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest(keys[-1], _keys_beside(keys))}; remove or correct it"
+        return f"unknown key {key!r}{nearest(keys[-1], _keys_beside(keys))}; remove or correct it"
     if detail["type"] == "missing":
         return f"the key {key!r} is missing; add it"
     message = detail["msg"].removeprefix("Value error, ")
@@ -361,12 +263,3 @@ def _keys_beside(keys: list[str]) -> list[str]:
             return []
         table = annotation
     return list(table.model_fields)
-
-
-def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
-    matches = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
-
-
-def _list(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names)

@@ -14,7 +14,8 @@ from forecast import __version__, home
 from forecast.errors import ForecastError, TrackingError
 from pipelines import cards, machine, provenance, registry, sources, tracking
 from pipelines.lock import recipe_lock
-from pipelines.recipe import BASELINES, Recipe
+from pipelines.recipe import Recipe
+from pipelines.sections import BASELINES
 from pipelines.tracking import IDENTITY
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from forecast import home
 from forecast.errors import DataError, SpecError
-from pipelines.recipe import DataSection, Recipe, builtin_names
+from pipelines.recipe import Recipe, builtin_names
+from pipelines.sections import DataSection
 
 if TYPE_CHECKING:
     from forecast.series.panel import Panel
