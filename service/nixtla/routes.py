@@ -8,7 +8,7 @@ from service.body import read_body
 from service.errors import Problem
 from service.inference import Parts
 from service.nixtla.payload import read_content
-from service.nixtla.tasks import TASKS, Task, Work
+from service.nixtla.tasks import Work, task_of
 from service.routes.forecasts import SMALL_BODY, is_large, note_answer
 
 router = APIRouter(include_in_schema=False)
@@ -17,11 +17,35 @@ router = APIRouter(include_in_schema=False)
 
 @router.post("/v2/forecast")
 async def forecast(request: Request) -> Response:
-    """Forecasts."""
-    return await _answered(request, TASKS["forecast"])
+    """The next steps of every series."""
+    return await _answered(request, "forecast")
 
 
-async def read_task(request: Request, task: Task, parts: Parts) -> Work:
+@router.post("/v2/cross_validation")
+async def cross_validation(request: Request) -> Response:
+    """What would have been forecast at earlier cutoffs; fitted values for add_history."""
+    return await _answered(request, "cross_validation")
+
+
+@router.post("/v2/historic_forecast")
+async def historic_forecast(request: Request) -> Response:
+    """Fitted values, as the R client asks for them."""
+    return await _answered(request, "historic_forecast")
+
+
+@router.post("/v2/anomaly_detection")
+async def anomaly_detection(request: Request) -> Response:
+    """Which values of the histories are out of the ordinary."""
+    return await _answered(request, "anomaly_detection")
+
+
+@router.post("/v2/online_anomaly_detection")
+async def online_anomaly_detection(request: Request) -> Response:
+    """Which of the last values are."""
+    return await _answered(request, "online_anomaly_detection")
+
+
+async def read_task(request: Request, name: str, parts: Parts) -> Work:
     """What a body asks of a task, ready to be computed."""
     settings = parts.settings
     try:
@@ -29,14 +53,19 @@ async def read_task(request: Request, task: Task, parts: Parts) -> Work:
     except Problem as found:
         raise _advised(found) from None
     if len(body) <= SMALL_BODY:
-        return task.read(read_content(body))
-    return await parts.workers.run(lambda: task.read(read_content(body)))
+        return _read(name, body)
+    return await parts.workers.run(_read, name, body)
 
 
-async def _answered(request: Request, task: Task) -> Response:
+def _read(name: str, body: bytes) -> Work:
+    content = read_content(body)
+    return task_of(name, content).read(content)
+
+
+async def _answered(request: Request, name: str) -> Response:
     parts: Parts = request.app.state.parts
     async with parts.place(is_bulk=is_large(request)):
-        work = await read_task(request, task, parts)
+        work = await read_task(request, name, parts)
         answer = await work(parts, request.is_disconnected)
     note_answer(request, answer.served)
     return answer.response(request.scope["state"]["request_id"])

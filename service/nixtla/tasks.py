@@ -7,9 +7,19 @@ from typing import Any
 
 from service.batching import IsGone
 from service.inference import Parts
+from service.nixtla.anomalies import anomalies, online_anomalies
 from service.nixtla.answers import Answer
+from service.nixtla.cross_validations import cross_validation, fitted
 from service.nixtla.forecasts import forecast
-from service.nixtla.payload import Asked, ForecastAsked, parse
+from service.nixtla.payload import (
+    AnomaliesAsked,
+    Asked,
+    CrossValidationAsked,
+    FittedAsked,
+    ForecastAsked,
+    OnlineAnomaliesAsked,
+    parse,
+)
 
 Work = Callable[[Parts, IsGone | None], Awaitable[Answer]]
 
@@ -28,4 +38,14 @@ class Task:
 
 TASKS: Mapping[str, Task] = {
     "forecast": Task(ForecastAsked, forecast),
+    "cross_validation": Task(CrossValidationAsked, cross_validation),
+    "historic_forecast": Task(FittedAsked, fitted),
+    "anomaly_detection": Task(AnomaliesAsked, anomalies),
+    "online_anomaly_detection": Task(OnlineAnomaliesAsked, online_anomalies),
 }
+
+
+def task_of(name: str, content: dict[str, Any]) -> Task:
+    """The task that a body means: the client's jobs post online detection under the other's name."""
+    is_online = name == "anomaly_detection" and "detection_size" in content
+    return TASKS["online_anomaly_detection" if is_online else name]
