@@ -17,6 +17,8 @@ ForecastError
 ├── ArtifactError             a saved model that cannot be read
 ├── NotFoundError             no model, version, alias, recipe or data set of that name
 ├── TrainingError             training ended without a usable model
+├── SourceError               the place that the data comes from cannot be reached
+├── BudgetError               a retrain needs more time or memory than its recipe allows
 ├── TrackingError             the MLflow server or its database cannot be used
 └── LockedError               another run holds the lock
 
@@ -99,6 +101,14 @@ class NotFoundError(ForecastError):
 
 class TrainingError(ForecastError):
     """Training ended without a usable model."""
+
+
+class SourceError(ForecastError):
+    """The place that the data comes from cannot be reached, or broke off."""
+
+
+class BudgetError(ForecastError):
+    """A retrain needs more time or memory than its recipe allows."""
 
 
 class TrackingError(ForecastError):

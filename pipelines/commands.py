@@ -110,6 +110,35 @@ def new(
     typer.echo(f"next: forecast retrain {name}")
 
 
+@recipe.command("check")
+def check(
+    reference: Annotated[str, typer.Argument(metavar="FILE", help="A .toml file, or a recipe's name.")],
+    with_data: Annotated[
+        bool, typer.Option("--data/--no-data", help="Whether the data is read and looked at, too.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check a recipe: its keys, its variables, its schedule, and its data. Exit code 2 where one is wrong."""
+    with redirect_stdout(sys.stderr):
+        from pipelines import recipe_check
+
+        found = recipe_check.check(reference, with_data=with_data)
+    if as_json:
+        typer.echo(json.dumps(found, allow_nan=False))
+        return
+    for line in found["lines"]:
+        typer.echo(f"- {line}")
+    typer.echo(f"the recipe {found['recipe']} is fine")
+
+
+@recipe.command("schema")
+def schema() -> None:
+    """Print the JSON schema of recipes, with which editors check and complete them."""
+    from pipelines import recipe as recipes
+
+    typer.echo(json.dumps(recipes.json_schema(), indent=2, ensure_ascii=False))
+
+
 def retrain(
     recipe: Annotated[
         str, typer.Argument(help="A built-in name, a name made by `recipe new`, a .toml file.")

@@ -17,8 +17,10 @@ from forecast.errors import NotFoundError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.models.catalog import BASELINES as ALL_BASELINES
 from forecast.models.spec import ModelSpec
+from pipelines import placeholders
 from pipelines.sections import (
     BASELINES,
+    SOURCES,
     BacktestSection,
     DataSection,
     GateSection,
@@ -34,8 +36,13 @@ from pipelines.sections import (
 _SET_ELSEWHERE = ("backbone", "horizon", "season_length", "context_length")
 _OF_EVERY_MODEL = ("quantile_levels", "min_context", "max_horizon", "lower_bound", "upper_bound", "integer")
 
+_KEPT = frozenset(
+    {("data", "url"), ("data", "database"), ("data", "headers"), ("hooks",), ("forecast", "output")}
+)
+"""Where `${NAME}` stays as written until it is used, so that its value is in no log and no answer."""
+
 _NOT_OF_THE_MODEL: Any = {
-    "data": {"path", "dataset"},
+    "data": {*SOURCES, "sha256", "headers", "query"},
     "retention": True,
     "schedule": True,
     "hooks": True,
@@ -128,6 +135,17 @@ class Recipe(Section):
         """What is asked of every candidate; fields left open are resolved when the data is known."""
         return tuple(self._spec(name) for name in self.all_candidates)
 
+    def public(self) -> dict[str, Any]:
+        """The recipe as it may be logged: no passwords, no headers, no hooks."""
+        values = self.model_dump(mode="json", exclude={"hooks": True, "data": {"headers"}})
+        shown: dict[str, Any] = placeholders.masked(values)
+        return shown
+
+    def variables(self) -> list[str]:
+        """The environment variables that are needed beyond those that were put in when it was read."""
+        kept = [self.data.url, self.data.database, self.data.headers, self.hooks.model_dump()]
+        return sorted({name for text in placeholders.texts(kept) for name in placeholders.names(text)})
+
     def digest(self) -> str:
         """sha256 in hex of everything that decides the model; the data itself has its own fingerprint."""
         content = self.model_dump(mode="json", exclude=_NOT_OF_THE_MODEL)
@@ -168,11 +186,23 @@ def load(reference: str) -> Recipe:
 def parse(text: str, *, origin: str) -> Recipe:
     """A recipe from TOML text; `origin` names it in errors. Raises SpecError with all that is wrong."""
     try:
-        return Recipe.model_validate(tomllib.loads(text))
+        values = placeholders.expand_all(tomllib.loads(text), keep=_KEPT)
+        return Recipe.model_validate(values)
+    except SpecError as error:
+        raise SpecError(f"{origin}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{origin} is not valid TOML: {error}; correct that line") from error
     except ValidationError as error:
         raise SpecError(f"{origin}: " + "; ".join(_readable(detail) for detail in error.errors())) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe's file, for editors."""
+    schema = Recipe.model_json_schema()
+    own = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "forecast recipe"}
+    names = {"type": "string", "enum": [*BACKBONES, *ALL_BASELINES]}
+    schema["properties"]["candidates"]["items"] = names
+    return {**schema, **own}
 
 
 def builtin_names() -> list[str]:
@@ -190,7 +220,10 @@ def home_names() -> list[str]:
 
 def with_data(recipe: Recipe, *, path: Path | None = None, columns: dict[str, str] | None = None) -> Recipe:
     """The recipe reading another file, or other columns."""
-    changes: dict[str, Any] = {"path": str(path.resolve()), "dataset": None} if path else {}
+    changes: dict[str, Any] = {}
+    if path:
+        nothing = dict.fromkeys((*SOURCES, "sha256", "query"))
+        changes = {**nothing, "headers": {}, "path": str(path.resolve())}
     if columns:
         changes["columns"] = columns
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})

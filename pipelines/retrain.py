@@ -342,7 +342,7 @@ def _describe_data(job: Job) -> None:
 def _log_job(parent: tracking.OpenRun, job: Job) -> None:
     """What the parent run says about recipe and data."""
     panel, recipe = job.panel, job.recipe
-    fields = recipe.model_dump(mode="json")
+    fields = recipe.public()
     parent.params({key: value for key, value in fields.items() if key not in ("name", "model")})
     parent.json(fields, "recipe.json")
     parent.json(panel.report.to_dict(), "data_report.json")
@@ -365,7 +365,7 @@ def _log_input(run: tracking.OpenRun, job: Job) -> None:
     run.input(
         name=recipe.name,
         digest=job.fingerprint,
-        source=json.dumps({"uri": recipe.data.path or f"built-in:{recipe.data.dataset}"}),
+        source=json.dumps({"uri": sources.place(recipe.data)}),
         schema=json.dumps({"mlflow_colspec": [{"name": name, "type": kind} for name, kind in columns]}),
         profile=json.dumps(profile),
         context="training",

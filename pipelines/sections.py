@@ -1,6 +1,7 @@
 """The tables of a recipe's TOML file, each a frozen value that accepts no key without a meaning."""
 
 import difflib
+import re
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,16 +13,59 @@ BASELINES = ("naive", "seasonal_naive", "drift")
 class Section(BaseModel):
     """A table of the TOML file: frozen, and no key is accepted that means nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+SOURCES = ("path", "dataset", "url", "database")
+"""Where data may come from; a recipe names one of them."""
+
+_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
+
+
+def duration_seconds(text: str) -> float:
+    """The seconds of "90s", "30min", "6h", "1d"; ValueError for other texts and for less than a second."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    value = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if value < 1:
+        raise ValueError(f"a duration is a number with s, min, h, d or w, such as 6h, and not {text!r}")
+    return value
+
+
+class Filter(Section):
+    """`[[data.filters]]`: what a row has to show in one column."""
+
+    column: str
+    one_of: tuple[str | int | float | bool, ...] | None = None
+    none_of: tuple[str | int | float | bool, ...] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if all(getattr(self, name) is None for name in ("one_of", "none_of", "at_least", "at_most")):
+            raise ValueError("a filter needs `one_of`, `none_of`, `at_least` or `at_most`")
+        return self
 
 
 class DataSection(Section):
     """`[data]`: where the series come from and how the file is read; the words are those of the readers."""
 
     path: str | None = None
-    """A CSV or Parquet file; a relative path is relative to the recipe's file."""
+    """A CSV or Parquet file, a pattern such as sales/*.csv, or a folder of (partitioned) Parquet files;
+    relative to the recipe's file."""
     dataset: str | None = None
     """A built-in series in place of a file: see `forecast datasets`."""
+    url: str | None = None
+    """A CSV or Parquet file on the web; a copy is kept, and fetched again when the server has another one."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """What the file at `url` has to be; a copy that is this file is not asked for again."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Of the request to `url`."""
+    database: str | None = None
+    """A database as SQLAlchemy names it: postgresql+psycopg://user:${PASSWORD}@host/name."""
+    query: str | None = None
+    """What is read from `database`: a select with the columns of a long table."""
     columns: dict[Literal["unique_id", "ds", "y"], str] = Field(default_factory=dict)
     """Ours = theirs, for columns that are named otherwise."""
     delimiter: str | None = None
@@ -43,14 +87,53 @@ class DataSection(Section):
     infinite: Literal["error", "nan"] = "error"
     holidays: tuple[str, ...] = ()
     """Days without trading, ISO dates: no forecast is dated on them."""
+    filters: tuple[Filter, ...] = ()
+    """Rows have to meet all of these; the others are not read."""
+    since: str | None = None
+    """Rows before this stamp are not read."""
+    until: str | None = None
+    """Rows after this stamp are not read."""
+    resample: str | None = None
+    """Bring rows to longer steps (MS, W-SUN, D, h): those of a step become one by `aggregate`."""
+    complete_after: str | None = None
+    """Leave out a last step that ended less than this ago, such as 0s or 2h: more of it may still come. Left
+    out, every step counts, but for `resample`, where the step has to have ended."""
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
 
+    @property
+    def selects(self) -> bool:
+        """Whether rows are left out or brought to other steps."""
+        return bool(self.filters or self.since or self.until or self.resample)
+
+    @property
+    def period_wait_seconds(self) -> float | None:
+        """How long after its end a step counts; None: at once."""
+        if self.complete_after is None:
+            return 0.0 if self.resample else None
+        return 0.0 if self.complete_after in ("0", "0s") else duration_seconds(self.complete_after)
+
+    @field_validator("complete_after")
+    @classmethod
+    def _a_duration(cls, text: str | None) -> str | None:
+        if text is not None and text not in ("0", "0s"):
+            duration_seconds(text)
+        return text
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.path and self.dataset:
-            raise ValueError("set `path` or `dataset`, not both")
+        given = [name for name in SOURCES if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"set {' or '.join(f'`{name}`' for name in given)}, not both")
+        if bool(self.database) != bool(self.query):
+            raise ValueError("`database` and `query` go together: the address, and what is read from it")
+        if (self.sha256 or self.headers) and not self.url:
+            raise ValueError("`sha256` and `headers` belong to a `url`")
+        if self.url and not self.url.startswith(("http://", "https://", "${")):
+            raise ValueError("`url` begins with https:// or http://; a file on this machine is a `path`")
+        if self.resample and self.grid:
+            raise ValueError("set `resample` or `grid`, not both: each brings rows to steps")
         return self
 
 

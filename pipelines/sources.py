@@ -5,31 +5,76 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecast import home
-from forecast.errors import DataError, SpecError
+from forecast.errors import SpecError
+from pipelines import placeholders, places
 from pipelines.recipe import Recipe, builtin_names
 from pipelines.sections import DataSection
 
 if TYPE_CHECKING:
+    from forecast.series.dates import DateOrder
     from forecast.series.panel import Panel
+    from forecast.series.table import Table
 
-CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
-PARQUET_SUFFIXES = (".parquet", ".pq")
+kind = places.kind
 
-_PLACES = ("path", "dataset")
+_PLACES = ("path", "dataset", "url", "sha256", "headers", "database", "query")
+_ROWS = ("filters", "since", "until", "complete_after")
+"""Which rows train: a later file of the same kind is read whole."""
 _CSV_ONLY = ("delimiter", "decimal", "day_first", "encoding")
 
 
 def panel(recipe: Recipe) -> "Panel":
-    """The series of a recipe. Raises SpecError when it names none and DataError when they cannot be used."""
-    if recipe.data.dataset:
-        return _built_in(recipe)
-    if not recipe.data.path:
+    """The series of a recipe. Raises SpecError when it names none, DataError when they cannot be used, and
+    SourceError when the place they come from cannot be reached.
+    """
+    data = recipe.data
+    if not any((data.path, data.dataset, data.url, data.database)):
         raise SpecError(
             f"the recipe {recipe.name!r} has no data: add `--data FILE` to the command, or set "
             f'`path = "FILE"` under [data]{_place(recipe.name)} (a CSV or Parquet file with the columns '
             "unique_id, ds, y, or with others named under `columns`)"
         )
-    return read(Path(recipe.data.path), recipe.data, freq=recipe.freq, season_length=recipe.season_length)
+    return _complete(_panel(recipe), data)
+
+
+def _panel(recipe: Recipe) -> "Panel":
+    data = recipe.data
+    asked: dict[str, Any] = {"freq": recipe.freq, "season_length": recipe.season_length}
+    if data.dataset:
+        return _built_in(recipe)
+    if data.database:
+        return _of_table(places.queried(data), None, data, **asked)
+    found = [places.fetched(data)] if data.url else places.files(str(data.path))
+    if len(found) == 1 and found[0].is_file() and not data.selects:
+        return read(found[0], data, **asked)
+    table, order = places.table(found, data)
+    return _of_table(table, order, data, **asked)
+
+
+def _complete(panel: "Panel", data: DataSection) -> "Panel":
+    if data.period_wait_seconds is None:
+        return panel
+    from pipelines.selection import complete
+
+    return complete(panel, data.period_wait_seconds)
+
+
+def _of_table(
+    table: "Table", order: "DateOrder | None", data: DataSection, *, freq: Any, season_length: int | None
+) -> "Panel":
+    """The series of a table, after filters and resampling."""
+    from forecast.series.read import from_frame
+    from pipelines import selection
+
+    options = _options(data)
+    table = selection.selected(table, data, order)
+    if data.resample:
+        table = selection.resampled(table, data, order)
+        options["date_format"] = None
+        freq = freq or data.resample
+    elif order is not None:
+        options["date_format"] = order.format
+    return from_frame(table, freq=freq, season_length=season_length, **options)
 
 
 def _place(name: str) -> str:
@@ -43,6 +88,9 @@ def read(
     """The series of a file, read as `data` says; DataError where there is none or it cannot be used."""
     from forecast.series import read as readers
 
+    if data.resample or kind(path) == "folder":
+        table, order = places.table([path], data)
+        return _of_table(table, order, data, freq=freq, season_length=season_length)
     options = {**_options(data), "freq": freq, "season_length": season_length}
     if kind(path) == "parquet":
         return readers.read_parquet(path, **options)
@@ -56,23 +104,16 @@ def read(
     )
 
 
-def kind(path: Path) -> str:
-    """ "csv" or "parquet" by the file's name; DataError for others and where there is no such file."""
-    name = path.name.lower()
-    found = "csv" if name.endswith(CSV_SUFFIXES) else "parquet" if name.endswith(PARQUET_SUFFIXES) else ""
-    if not found:
-        known = ", ".join(CSV_SUFFIXES + PARQUET_SUFFIXES)
-        raise DataError(f"{path} is of an unknown kind; give a file that ends in {known}")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; give the path of one CSV or Parquet file")
-    if not path.exists():
-        raise DataError(f"there is no file {path}; check the path")
-    return found
+def place(data: DataSection) -> str:
+    """Where data comes from, as it may be logged."""
+    if data.dataset:
+        return f"built-in:{data.dataset}"
+    return placeholders.masked_url(str(data.path or data.url or data.database))
 
 
 def how_read(data: DataSection) -> dict[str, Any]:
     """The policies of `data` without where the file lay: what a later file of the same kind is read by."""
-    return data.model_dump(mode="json", exclude=set(_PLACES), exclude_defaults=True)
+    return data.model_dump(mode="json", exclude={*_PLACES, *_ROWS}, exclude_defaults=True)
 
 
 def same_way(policies: Mapping[str, Any], *, columns: Mapping[str, str] | None = None) -> DataSection:
@@ -92,6 +133,6 @@ def _built_in(recipe: Recipe) -> "Panel":
 
 def _options(data: DataSection) -> dict[str, Any]:
     """What every reader takes, in its words."""
-    left_out = {*_PLACES, *_CSV_ONLY, "columns"}
+    left_out = {*_PLACES, *_ROWS, *_CSV_ONLY, "columns", "resample"}
     columns = {str(ours): theirs for ours, theirs in data.columns.items()}
     return {**data.model_dump(exclude=left_out, exclude_none=True), **columns}

@@ -1,6 +1,5 @@
 """When a recipe is due: cron lines as crontabs write them, intervals, clock changes, and what was missed."""
 
-import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -9,6 +8,8 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+
+from pipelines.sections import duration_seconds
 
 if TYPE_CHECKING:
     from pipelines.sections import ScheduleSection
@@ -29,15 +30,12 @@ MACROS = {
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 """In a crontab's order: 0 and 7 are Sunday."""
 
-_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
-
 
 def check(section: "ScheduleSection") -> None:
     """ValueError, in words, for a schedule that cannot be kept."""
     zone = _zone(section.timezone)
     if section.every is not None:
-        seconds(section.every)
+        duration_seconds(section.every)
     elif _cron(section.cron or DEFAULT_CRON, zone).get_next_fire_time(None, datetime.now(UTC)) is None:
         raise ValueError(f"the cron line {section.cron!r} names a day that never comes; correct it")
 
@@ -50,7 +48,7 @@ def trigger(section: "ScheduleSection", *, started: float | None, now: float) ->
     jitter = section.jitter_seconds or None
     if section.every is None:
         return _Cron(_cron(section.cron or DEFAULT_CRON, _zone(section.timezone)), jitter)
-    step = seconds(section.every)
+    step = duration_seconds(section.every)
     # a start in the future is left over from a clock that was wrong
     first = min(now if started is None else started, now) + step
     while first <= now:
@@ -70,7 +68,7 @@ def missed(section: "ScheduleSection", *, handled: float | None, started: float 
     if handled is None or handled >= now:
         return False
     if section.every is not None:
-        return (started or handled) + seconds(section.every) <= now
+        return (started or handled) + duration_seconds(section.every) <= now
     found = trigger(section.model_copy(update={"jitter_seconds": 0.0}), started=started, now=now)
     due = found.get_next_fire_time(None, _at(handled + 1e-3))
     return due is not None and due.timestamp() <= now
@@ -81,15 +79,6 @@ def words(section: "ScheduleSection") -> str:
     if section.every is not None:
         return f"every {section.every}"
     return f"{section.cron or DEFAULT_CRON} {section.timezone}"
-
-
-def seconds(duration: str) -> float:
-    """The seconds of "90s", "30min", "6h", "1d"; ValueError for other texts and for less than a second."""
-    found = _DURATION.fullmatch(duration.strip().lower())
-    value = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if value < 1:
-        raise ValueError(f"a duration is a number with s, min, h, d or w, such as 6h, and not {duration!r}")
-    return value
 
 
 _A_MOMENT = timedelta(milliseconds=1)

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.csv as pcsv
 from numpy.typing import NDArray
 
 from forecast.errors import ColumnsError, DataError, EmptyDataError
-from forecast.series.columns import is_year
+from forecast.series.columns import is_year, listed
 from forecast.series.table import ArrowTable, as_codes
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -178,6 +179,28 @@ class CsvTable(ArrowTable):
         super().__init__(_read(path, found))
         self.found = found
 
+    @classmethod
+    def joined(cls, tables: "Sequence[CsvTable]", paths: Sequence[Path]) -> "CsvTable":
+        """Several files one below the other; ColumnsError where their columns or their decimals differ."""
+        first = tables[0]
+        for table, path in zip(tables, paths, strict=True):
+            if set(table.names) != set(first.names) or table.found.decimal != first.found.decimal:
+                raise ColumnsError(
+                    f"{path} has the columns {listed(table.names)} and decimal {table.found.decimal!r}, and"
+                    f" {paths[0]} {listed(first.names)} and {first.found.decimal!r}; all files need the same."
+                )
+        made = cls.__new__(cls)
+        ArrowTable.__init__(made, pa.concat_tables(each.table.select(first.names) for each in tables))
+        kinds = {name: _common_kind([each.found.kinds[name] for each in tables]) for name in first.names}
+        made.found = replace(first.found, kinds=kinds)
+        return made
+
+    def kept(self, rows: Any) -> "CsvTable":
+        """The rows at which a mask holds."""
+        made = copy(self)
+        ArrowTable.__init__(made, self.table.filter(rows))
+        return made
+
     def is_numeric(self, name: str) -> bool:
         return self.found.kinds[name] in ("number", "empty")
 
@@ -227,6 +250,11 @@ class CsvTable(ArrowTable):
 
     def _as_integers(self, name: str) -> Any:
         return self.text(name).cast(pa.int64())
+
+
+def _common_kind(kinds: Sequence[str]) -> str:
+    found = {kind for kind in kinds if kind != "empty"}
+    return found.pop() if len(found) == 1 else "text" if found else "empty"
 
 
 def _read(path: Path, found: CsvFormat) -> pa.Table:

@@ -101,7 +101,7 @@ def sniff(
 
 
 def open_csv(
-    path: Path,
+    path: Path | Sequence[Path],
     *,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -110,8 +110,13 @@ def open_csv(
     ds: str | None = None,
     date_format: str | None = None,
 ) -> tuple[CsvTable, DateOrder]:
-    """A CSV file as a table, and how its stamps are written."""
-    table = CsvTable(path, find_format(path, delimiter=delimiter, decimal=decimal, encoding=encoding))
+    """A CSV file, or several of the same columns, as a table, and how their stamps are written."""
+    paths = [path] if isinstance(path, Path) else list(path)
+    tables = [
+        CsvTable(each, find_format(each, delimiter=delimiter, decimal=decimal, encoding=encoding))
+        for each in paths
+    ]
+    table = tables[0] if len(tables) == 1 else CsvTable.joined(tables, paths)
     name = ds if ds in table.names else known_as("ds", table.names) if ds is None else None
     if name is None or date_format is not None:  # a missing column is the reader's to refuse
         return table, DateOrder(format=date_format, decision="")

@@ -1,5 +1,7 @@
 """Recipes: what they may say, what they refuse, and where they are looked up."""
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,39 @@ def test_the_digest_follows_what_decides_the_model_and_not_where_the_data_lies(t
     recipe = recipes.parse(FULL, origin="here")
     assert recipes.with_data(recipe, path=tmp_path / "moved.parquet").digest() == recipe.digest()
     assert recipe.model_copy(update={"horizon": 7}).digest() != recipe.digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[data]\nurl = 'ftp://a/b.csv'", "data: `url` begins with https://"),
+        ("[data]\nquery = 'select 1'", "data: `database` and `query` go together"),
+        ("[data]\nsha256 = 'abc'", "data.sha256: string should match pattern"),
+        ("[data]\nresample = 'MS'\ngrid = 'D'", "data: set `resample` or `grid`, not both"),
+        ("[data]\ncomplete_after = 'soon'", "data.complete_after: a duration is a number"),
+        ("[[data.filters]]\ncolumn = 'a'", "a filter needs `one_of`"),
+        ("[schedule]\ncorn = '@daily'", r"unknown key 'schedule.corn' \(did you mean 'cron'\?\)"),
+        ("[hooks.on_failure]\nurl = 'a.b'", "hooks.on_failure: a webhook's address begins with"),
+        ("[hooks.on_failure]", "hooks.on_failure: set `command` or `url`, one of them"),
+    ],
+)
+def test_the_tables_around_the_model_are_checked_too(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        recipes.parse(f"{MINIMAL}{text}", origin="here")
+
+
+def test_the_committed_schema_is_that_of_this_version() -> None:
+    """`forecast recipe schema > docs/recipe.schema.json` writes it anew."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "recipe.schema.json"
+    assert json.loads(path.read_text()) == recipes.json_schema()
+
+
+def test_the_schema_takes_the_built_in_recipes_and_refuses_a_typo() -> None:
+    import jsonschema
+
+    schema = recipes.json_schema()
+    for name in recipes.builtin_names():
+        jsonschema.validate(tomllib.loads(recipes._builtin_text(name)), schema)
+    for wrong in ({"horizont": 3}, {"candidates": ["lsmt"]}, {"gate": {"metrik": "mae"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"name": "a", "horizon": 3, **wrong}, schema)
