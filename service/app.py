@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,9 +15,12 @@ from service.batching import Batcher
 from service.direct import DirectRoutes, HeadMiddleware
 from service.errors import MEDIA_TYPE, add_handlers
 from service.inference import Parts, Workers
+from service.job_runner import JobRunner
+from service.jobs import JobStore
 from service.manifest import Cache
 from service.metrics import Metrics, MetricsMiddleware, is_shared
 from service.models import ModelStore
+from service.nixtla import jobs as nixtla_jobs
 from service.nixtla import metadata as nixtla_metadata
 from service.nixtla import routes as nixtla_routes
 from service.request_id import HEADER, RequestIdMiddleware
@@ -37,6 +41,7 @@ ROUTERS = (
     health.router,
     docs.router,
     nixtla_routes.router,
+    nixtla_jobs.router,
     nixtla_metadata.router,
 )
 """Everything that answers; a new dialect is one more line."""
@@ -78,7 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         parts.batcher.start()
         await parts.store.start()
         looking = asyncio.create_task(app.state.metrics.follow()) if is_shared() else None
+        app.state.job_runner.start()
         yield
+        await app.state.job_runner.stop()
         if looking is not None:
             looking.cancel()
         await parts.store.stop()
@@ -103,6 +110,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.parts = parts
     app.state.is_stopping = False
+    app.state.jobs = JobStore(settings)
+    app.state.job_runner = JobRunner(app.state.jobs, settings, partial(nixtla_jobs.compute, parts=parts))
     app.state.settings, app.state.store = parts.settings, parts.store
     app.state.workers, app.state.batcher = parts.workers, parts.batcher
     for router in ROUTERS:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import time
 from typing import Literal
 
@@ -167,9 +168,14 @@ def route_of(path: str) -> str:
     """The route of a path without what callers may put there: as many labels as there are routes."""
     if path.startswith("/v1/models/"):
         return "/v1/models/{name}"
+    if path.startswith("/v2/") and (job := _JOB.fullmatch(path)):
+        return f"/v2/{job[1]}/async" if path.endswith("/async") else "/v2/jobs/{id}"
     return path if path in _PATHS else "other"
 
 
+_JOB = re.compile(
+    r"/v2/(forecast|cross_validation|anomaly_detection|finetune|simulate|explain|async)/(?:async|jobs/[^/]+(?:/cancel)?)"
+)
 _PATHS = frozenset(
     {
         *("/v1/forecasts", "/v1/models", "/v1/backtests", "/v1/anomalies"),

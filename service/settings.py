@@ -71,6 +71,19 @@ class Settings:
     point: str = _setting(
         "median", "FORECAST_POINT", "what the nixtla client gets as its point forecast: median or mean"
     )
+    jobs_running: int = _setting(2, "FORECAST_JOBS_RUNNING", "jobs that each process computes at a time")
+    jobs_waiting: int = _setting(
+        100, "FORECAST_JOBS_WAITING", "jobs that may wait or be computed; others are answered 429"
+    )
+    jobs_bytes: int = _setting(
+        2**30, "FORECAST_JOBS_BYTES", "most that jobs and their results may take on disk, in bytes"
+    )
+    jobs_keep_seconds: float = _setting(
+        86_400.0, "FORECAST_JOBS_KEEP_SECONDS", "how long the result of a job can be fetched"
+    )
+    job_seconds: float = _setting(
+        3_600.0, "FORECAST_JOB_SECONDS", "how long a job may be computed; clients may ask for less"
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
@@ -90,6 +103,10 @@ class Settings:
         self._require("drain_seconds", 0 <= self.drain_seconds <= 3600, "seconds from 0 to 3600")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
+        for name in ("jobs_running", "jobs_waiting", "jobs_bytes"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("job_seconds", 0 < self.job_seconds <= 3600, "seconds above 0 and up to 3600")
+        self._require("jobs_keep_seconds", 0 < self.jobs_keep_seconds <= 10**8, "seconds above 0")
         self._require("point", self.point in ("median", "mean"), "median or mean")
         self._require("log_format", self.log_format in ("text", "json"), "text or json")
         self._require("log_level", self.log_level in _LOG_LEVELS, " or ".join(_LOG_LEVELS))

@@ -51,7 +51,7 @@ async def read_task(request: Request, name: str, parts: Parts) -> Work:
     try:
         body = await read_body(request, max_bytes=settings.max_body, seconds=settings.body_seconds)
     except Problem as found:
-        raise _advised(found) from None
+        raise advised(found) from None
     if len(body) <= SMALL_BODY:
         return _read(name, body)
     return await parts.workers.run(_read, name, body)
@@ -71,7 +71,7 @@ async def _answered(request: Request, name: str) -> Response:
     return answer.response(request.scope["state"]["request_id"])
 
 
-def _advised(found: Problem) -> Problem:
+def advised(found: Problem) -> Problem:
     """With the client's own words for sending less at a time."""
     if found.kind != "body-too-large":
         return found
