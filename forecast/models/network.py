@@ -173,7 +173,7 @@ class Member(nn.Module):
         if static is not None:
             tokens = tokens + static[:, None]
         states = self._decode(tokens, future, static) if self.parallel else self._read(tokens, future)
-        detached = self.spec.loss != "pinball"
+        detached = self.spec.loss not in (None, "pinball")
         quantiles = self.head(self.dropout(states), detach_widths=detached)[:, : self.spec.horizon]
         if self.linear is not None:
             quantiles = quantiles + self.linear(scores)[..., None]

@@ -79,7 +79,7 @@ class ModelSpec:
     """Monotone change of units before scaling: none, log (positive data), asinh, relative (positive data)."""
     residual: str | None = None
     """What the network's output is added to: the last value, or the last season."""
-    loss: str = "pinball"
+    loss: str | None = None
     """pinball, mae, mse or huber; the last three shape the median, the other quantiles learn by pinball."""
     quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
     """Ascending levels in (0, 1), 0.5 among them."""

@@ -182,6 +182,10 @@ def _shape(choices: Choices, facts: Facts) -> None:
         choices.choose("kernel_size", 3, "the smallest with a neighbour on either side of a gap")
     choices.choose("decoder", "parallel", "position-coded future patches, each from the newest state")
     choices.choose("pooling", "last", "the newest state has seen everything")
+    if facts.num_observed < SMALL:
+        choices.choose("loss", "pinball", "all quantiles teach where there is little to learn from")
+    else:
+        choices.choose("loss", "mae", "the median learns by its own error; the intervals follow it")
     choices.choose(
         "linear",
         facts.num_observed < SMALL and facts.season_wins,
@@ -248,7 +252,7 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
     batch_size = config.batch_size or (
         64 if num_windows < 10_000 else 256 if num_windows < 1_000_000 else 512
     )
-    steps = 200 if few else 600 if num_windows < 10_000 else 1000 if num_windows < 300_000 else 2000
+    steps = 200 if few else 600 if num_windows < 10_000 else _num_steps(num_series=len(lengths))
     by_rule = config.max_steps is None and config.max_epochs is None
     if config.max_steps is not None:
         steps = config.max_steps
@@ -262,6 +266,14 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         num_held_out=0 if few else min(max(spec.horizon, length // 10), length // 2),
         patience=config.patience or (PATIENCE if by_rule else None),
     )
+
+
+def _num_steps(*, num_series: int) -> int:
+    """Steps for much data: 400 for one series, as many again for each tenfold number of them.
+
+    What one long series has to teach is learned in a few hundred steps; many differ, and take longer.
+    """
+    return round(400 * (1 + math.log10(num_series)))
 
 
 def in_epochs(planned: Plan, config: TrainConfig, *, num_windows: int) -> Plan:

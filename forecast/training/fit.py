@@ -34,6 +34,14 @@ from forecast.windows.split import Split, split
 
 MAX_NAMED = 5
 
+SIZED_WINDOWS = 16
+"""Windows per series that tell how large its windows usually are, spread evenly over it."""
+
+MAX_SIZED_WINDOWS = 100_000
+"""Of all series together; with more series there is one window each, and a million cost seconds."""
+
+SIZED_AT_ONCE = 4096
+
 
 def fit(
     panel: Panel,
@@ -131,6 +139,7 @@ class Job:
         self.plan = in_epochs(self.plan, config, num_windows=self.training.num_epoch_windows)
         _measure_covariates(network, panel)
         self._measure_values()
+        self._measure_sizes()
         told = [panel.fingerprint(), spec.to_dict(), config.seed, asdict(self.plan), held_out]
         self.fingerprint = sha256(dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -215,6 +224,23 @@ class Job:
             center, size = _overall(window.scores, window.observed)
         self.network.fixed_center.copy_(center)
         self.network.fixed_size.copy_(size)
+
+    def _measure_sizes(self) -> None:
+        """The scale that windows of each series usually have, from a few of its training windows."""
+        index, storage = self.training, self.sampler.storage
+        counts = index.ends - index.befores
+        most = max(1, min(SIZED_WINDOWS, MAX_SIZED_WINDOWS // len(counts)))
+        places = (torch.arange(most, device=storage) + 0.5) / most
+        total, found = torch.zeros_like(self.sampler.usual_sizes), torch.zeros_like(self.sampler.usual_sizes)
+        for place in places:
+            numbers = index.befores + (place * counts).long()
+            for series in torch.split(torch.nonzero(counts > 0)[:, 0], SIZED_AT_ONCE):
+                batch = self.sampler.windows(index, numbers[series])
+                with torch.no_grad():
+                    size = self.network.read(batch.context, batch.level).scale.size[:, 0].to(storage)
+                total[series] += size
+                found[series] += size > 0
+        self.sampler.usual_sizes = total / found.clamp(min=1)
 
 
 def _overall(values: torch.Tensor, observed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,9 @@ from forecast.windows.sampler import Batch
 BETAS = (0.9, 0.98)
 """AdamW's memories: the second is shorter than usual because trainings are short."""
 
+LARGEST_RELATIVE_SIZE = 5.0
+"""A window that moves more than so many times as much as its series usually does weighs no more for it."""
+
 
 class Step:
     """A member of a network, its optimiser and the running average of its weights."""
@@ -62,7 +65,7 @@ class Step:
             window = self.network.read(batch.context, batch.level)
             target = self.network.target(window, batch.target)
             target = torch.where(window.scale.size > 0, target, torch.nan)
-        covariates = Covariates(*batch[4:])
+        covariates = Covariates(*batch[5:])
         if self.autocast:
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 quantiles = scores(window.scores, window.observed, covariates)
@@ -73,14 +76,23 @@ class Step:
             target,
             levels=self.levels,
             middle=self.middle,
-            kind=self.network.spec.loss,
-            weight=batch.weight,
+            kind=self.network.spec.loss or "pinball",
+            weight=batch.weight * relative_size(window.scale.size[:, 0], batch.usual_size),
         )
 
     def average(self, number: int) -> None:
         """Move the averaged weights towards the present ones; early on they follow closely."""
         decay = min(self.config.averaging, (1 + number) / (10 + number))
         torch._foreach_lerp_(self.means, self.parameters, 1 - decay)
+
+
+def relative_size(size: Float[Tensor, " B"], usual: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """How large windows are beside others of their series, 1 where that is unknown.
+
+    Times an error in scales it is the error in units: what a metric in units counts, and why a restless
+    month outweighs a quiet one. Capped, so that no outlier outweighs a series.
+    """
+    return torch.where(usual > 0, size / usual, torch.ones_like(size)).clamp(max=LARGEST_RELATIVE_SIZE)
 
 
 class GraphedStep:

@@ -34,6 +34,8 @@ class Batch(NamedTuple):
     level: Float[Tensor, " B"]
     target: Float[Tensor, "B H"]
     weight: Float[Tensor, " B"]
+    usual_size: Float[Tensor, " B"]
+    """The scale that windows of the series usually have; 0 where nothing is known of it."""
     past: Float[Tensor, "B P L"] | None = None
     known: Float[Tensor, "B K L+H"] | None = None
     static_numeric: Float[Tensor, "B S"] | None = None
@@ -73,6 +75,7 @@ class Sampler:
         self.scales = self._array(panel.scales)
         weights = np.ones(len(panel), dtype=np.float32) if weights is None else weights
         self.weights = self._array(weights.astype(np.float32))
+        self.usual_sizes = torch.zeros(len(panel), device=self.storage)
         self.span = torch.arange(-spec.context_length, spec.horizon, device=self.storage)
         self.past = _rows(panel.past, self.storage)
         self.known = _rows(panel.known, self.storage)
@@ -121,6 +124,7 @@ class Sampler:
             (offsets + scales * last[:, 0]).to(values.dtype),
             units[:, length:],
             self.weights[series],
+            self.usual_sizes[series],
             None if self.past is None else self.past.gather(series, steps[:, :length]),
             None if self.known is None else self.known.gather(series, steps),
             None if self.static_numeric is None else self.static_numeric[series],

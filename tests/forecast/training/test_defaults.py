@@ -124,6 +124,22 @@ def test_few_windows_are_all_learned_for_fixed_steps() -> None:
     assert few.num_steps < many.num_steps
 
 
+def test_many_series_are_learned_longer_than_one() -> None:
+    def num_steps(num_series: int) -> int:
+        lengths = np.full(num_series, 60_000 // num_series)
+        return plan(
+            TrainConfig(), spec=fc.ModelSpec(horizon=24), num_windows=50_000, lengths=lengths
+        ).num_steps
+
+    assert [num_steps(number) for number in (1, 10, 100)] == [400, 800, 1200]
+
+
+def test_the_median_learns_by_its_own_error_where_there_is_much_data() -> None:
+    losses = [resolve(fc.ModelSpec(horizon=12), panel(length))[0].loss for length in (144, 20_000)]
+    assert losses == ["pinball", "mae"]
+    assert resolve(fc.ModelSpec(horizon=12, loss="huber"), panel(144))[0].loss == "huber"
+
+
 def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
     spec, lengths = fc.ModelSpec(horizon=12), np.array([1000])
 
