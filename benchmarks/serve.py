@@ -27,7 +27,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -397,21 +397,36 @@ def _milliseconds(text: str, share: str) -> float:
 def open_loop_case(bench: Bench, ours: Server, lines: Path, share: float, capacity: float) -> None:
     """The p99 of what was answered when requests come at a fixed rate, whether answers come or not."""
     rate = share * capacity
+    import uvloop
+
     runs = [
-        asyncio.run(open_loop(ours.url, lines, rate=rate, seconds=bench.options.seconds))
+        uvloop.run(open_loop(ours.url, lines, rate=rate, seconds=bench.options.seconds))
         for _ in range(max(1, bench.options.bursts // 2))
     ]
-    p99 = statistics.median(run[0] for run in runs)
-    more = {
-        "arrivals_per_second": round(rate, 1),
-        "answered_share": round(statistics.median(run[1] for run in runs), 4),
-        "refused_share": round(statistics.median(run[2] for run in runs), 4),
-    }
+    found = {name: statistics.median(getattr(run, name) for run in runs) for name in vars(runs[0])}
+    p99 = found.pop("p99")
+    more = {"arrivals_per_second": round(rate, 1), **{name: round(each, 4) for name, each in found.items()}}
     report(f"open_loop_{round(100 * share)}_percent_p99_ms", p99, 1000 * CONCURRENCY / capacity, **more)
 
 
-async def open_loop(url: str, lines: Path, *, rate: float, seconds: float) -> tuple[float, float, float]:
-    """p99 in ms of the answers 200 since their arrival was due, and the shares answered and refused.
+@dataclass(frozen=True)
+class OpenLoop:
+    """What came of requests at a fixed rate; ms since each was due, so that a late generator counts too."""
+
+    p50: float
+    p99: float
+    refused_p99: float
+    """How long it took to refuse."""
+    lag_p99: float
+    """How late the generator was, which is in the figures above."""
+    answered: float
+    """Shares of all."""
+    refused: float
+    answered_per_second: float
+
+
+async def open_loop(url: str, lines: Path, *, rate: float, seconds: float) -> OpenLoop:
+    """Ask at a fixed rate, whether answers come or not.
 
     Arrivals are a Poisson process; each takes a connection from a pool that grows as it has to.
     """
@@ -421,9 +436,11 @@ async def open_loop(url: str, lines: Path, *, rate: float, seconds: float) -> tu
     idle: list[Asking] = []
     latencies: list[float] = []
     refused: list[float] = []
+    lags: list[float] = []
 
     def done(asking: "Asking", status: bytes) -> None:
         (latencies if status == b"200" else refused).append(time.perf_counter() - asking.due)
+        lags.append(asking.sent - asking.due)
         idle.append(asking)
 
     async def connected(body: bytes, due: float) -> None:
@@ -449,8 +466,19 @@ async def open_loop(url: str, lines: Path, *, rate: float, seconds: float) -> tu
         await asyncio.sleep(0.02)
     for asking in idle:
         asking.transport.close()
-    p99 = float(np.quantile(latencies, 0.99)) * 1e3 if latencies else math.inf
-    return p99, len(latencies) / total, len(refused) / total
+    return OpenLoop(
+        p50=_percentile(latencies, 0.5),
+        p99=_percentile(latencies, 0.99),
+        refused_p99=_percentile(refused, 0.99),
+        lag_p99=_percentile(lags, 0.99),
+        answered=len(latencies) / total,
+        refused=len(refused) / total,
+        answered_per_second=len(latencies) / seconds,
+    )
+
+
+def _percentile(seconds: list[float], share: float) -> float:
+    return float(np.quantile(seconds, share)) * 1e3 if seconds else math.nan
 
 
 class Asking(asyncio.Protocol):
@@ -460,17 +488,17 @@ class Asking(asyncio.Protocol):
 
     def __init__(self, done: Callable[["Asking", bytes], None]) -> None:
         self.done = done
-        self.due = 0.0
+        self.due = self.sent = 0.0
         self._got = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def ask(self, body: bytes, due: float) -> None:
         """Send one request."""
         self.due = due
         self._got = b""
+        self.sent = time.perf_counter()
         self.transport.write(body)
 
     def data_received(self, data: bytes) -> None:

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
+from service.admission import AdmissionMiddleware
 from service.answers import ProblemOut
 from service.batching import Batcher
-from service.direct import DirectRoutes, HeadMiddleware
 from service.errors import MEDIA_TYPE, add_handlers
+from service.head import HeadMiddleware
 from service.inference import Parts, Workers
 from service.job_runner import JobRunner
 from service.jobs import JobStore
@@ -23,6 +24,7 @@ from service.models import ModelStore
 from service.nixtla import jobs as nixtla_jobs
 from service.nixtla import metadata as nixtla_metadata
 from service.nixtla import routes as nixtla_routes
+from service.quick import App, Quick
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import anomalies, backtests, docs, forecasts, health, models
 from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
@@ -92,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         parts.batcher.stop()
         parts.workers.stop()
 
-    app = FastAPI(
+    app = App(
         title="forecast",
         version=__version__,
         description=_ABOUT,
@@ -117,7 +119,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)
-    app.add_middleware(DirectRoutes, endpoints={("POST", "/v1/forecasts"): forecasts.create_forecasts})
     app.add_middleware(HeadMiddleware)
     app.state.metrics = Metrics(parts.store, parts.batcher)
     app.add_middleware(
@@ -125,7 +126,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.keyring = Keyring()
     app.add_middleware(SecurityMiddleware, keyring=app.state.keyring)
+    app.add_middleware(AdmissionMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware)
+    app.quick = Quick(parts, app.state.keyring, app.state.metrics)
     _describe(app)
     return app
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.errors import problem
+from service.errors import overloaded, problem
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -27,6 +27,8 @@ CHUNK_ROWS = 256
 """Rows of a bulk request in one pass, after which the small lane has its turn."""
 MAX_HELD = 256
 """Requests that may wait for room in the queue at a time."""
+PASSES = 4
+"""Where one pass takes long, a request may wait for so many of them."""
 SWEEP_SECONDS = 0.1
 """How often waiting requests are looked at: is the deadline over, is the client gone?"""
 
@@ -50,8 +52,11 @@ class Job:
     future: "asyncio.Future[Any]"
     deadline: float
     since: float = field(default_factory=time.monotonic)
-    started: bool = False
     outcome: Any = None
+    waited: float = 0.0
+    """Seconds before its batch was computed."""
+    computed: float = 0.0
+    """Seconds that its batch took."""
 
 
 class Batcher:
@@ -60,7 +65,7 @@ class Batcher:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.num_batches = 0
-        self.on_batch: Callable[[int, float, float], None] = lambda rows, waited, seconds: None
+        self.on_batch: Callable[[int], None] = lambda rows: None
         self._lanes: dict[str, deque[Job]] = {"small": deque(), "bulk": deque()}
         self._rows = {"small": 0, "bulk": 0}
         self._ready = threading.Condition()
@@ -72,6 +77,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room = asyncio.Event()
         self._held = 0
+        self._last_seconds = 0.0
         self._watched: dict[Job, Callable[[], Awaitable[bool]]] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -118,8 +124,12 @@ class Batcher:
         is_gone: Callable[[], Awaitable[bool]] | None = None,
         deadline: float | None = None,
         lane: str | None = None,
+        phases: dict[str, float] | None = None,
     ) -> Any:
-        """The outcome of a job. Problem 503 when the queue stays full, or the deadline passes."""
+        """The outcome of a job. Problem 503 when the queue stays full, or the deadline passes.
+
+        phases: takes the seconds that it waited and was computed, added to what is there.
+        """
         lane = lane or ("small" if rows <= SMALL_ROWS else "bulk")
         if self._is_full(lane, rows):
             await self._hold(lane, rows)
@@ -135,7 +145,11 @@ class Batcher:
             self._is_waking = True
             self._loop.call_soon(self._wake)
         try:
-            return await future
+            outcome = await future
+            if phases is not None:
+                phases["wait"] = phases.get("wait", 0.0) + job.waited
+                phases["compute"] = phases.get("compute", 0.0) + job.computed
+            return outcome
         finally:
             self._rows[lane] -= rows
             self._watched.pop(job, None)
@@ -190,6 +204,14 @@ class Batcher:
         first = lane.popleft()
         if _is_over(first):
             return []
+        now = time.monotonic()
+        if lane is small:
+            longest = max(self.settings.queue_seconds, PASSES * self._last_seconds)
+            while now - first.since > longest:  # refused at once, for those after it to be in time
+                self._refuse(first)
+                if not lane:
+                    return []
+                first = lane.popleft()
         jobs, rows = [first], first.rows
         if first.key is not None and lane is small:
             passed: list[Job] = []
@@ -203,9 +225,13 @@ class Batcher:
                 else:
                     passed.append(job)
             lane.extendleft(reversed(passed))
-        for job in jobs:
-            job.started = True
         return jobs
+
+    def _refuse(self, job: Job) -> None:
+        job.outcome = overloaded()
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, [job])
 
     def _compute(self, jobs: list[Job]) -> None:
         started = time.monotonic()
@@ -215,11 +241,11 @@ class Batcher:
             outcomes = [error]
             if len(jobs) > 1:
                 outcomes = [_alone(job) for job in jobs]
+        self._last_seconds = seconds = time.monotonic() - started
         for job, outcome in zip(jobs, outcomes, strict=True):
-            job.outcome = outcome
-        seconds = time.monotonic() - started
+            job.outcome, job.waited, job.computed = outcome, started - job.since, seconds
         self.num_batches += 1
-        self.on_batch(sum(job.rows for job in jobs), started - jobs[0].since, seconds)
+        self.on_batch(sum(job.rows for job in jobs))
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_deliver, jobs)
@@ -235,8 +261,8 @@ class Batcher:
                     continue
                 if now > job.deadline:
                     job.future.set_exception(too_late())
-                elif await is_gone():
-                    job.future.cancel()
+                elif await is_gone() and not job.future.done():
+                    job.future.set_exception(gone())
 
 
 def _is_over(job: Job) -> bool:
@@ -260,10 +286,9 @@ def _deliver(jobs: list[Job]) -> None:
             job.future.set_result(job.outcome)
 
 
-def overloaded() -> Exception:
-    """The answer while the queue is full."""
-    detail = "more is asked than can be computed now; ask again in a moment"
-    return problem("overloaded", detail, headers={"Retry-After": "1"})
+def gone() -> Exception:
+    """What is noted of a request whose client has gone; nobody reads it."""
+    return problem("client-gone", "the connection ended before the answer was ready")
 
 
 def too_late() -> Exception:

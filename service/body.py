@@ -8,6 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.errors import Problem, problem
 
+SMALL_BODY = 64 * 2**10
+"""Bodies up to this size are parsed on the event loop: it takes less time than handing them to a thread."""
 DRAIN_SECONDS = 5.0
 """How long the rest of a too large body is read and dropped, so that the client gets to read the answer."""
 
@@ -40,7 +42,7 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     content = unpacker.decompress(body, max_bytes + 1)
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if not unpacker.eof or unpacker.unused_data:
         raise ValueError("cut, or more than one member")
     return content
@@ -58,7 +60,7 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
             parts.append(unpacker.decompress(body[start : start + 256]))
             size += len(parts[-1])
             if size > max_bytes:
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
             if unpacker.eof:
                 if unpacker.unused_data or start + 256 < len(body):
                     raise ValueError("more than one frame")
@@ -72,7 +74,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     is_over = declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes
     if is_over and "100-continue" in request.headers.get("expect", "").lower():
-        raise _too_large(max_bytes)  # nothing was sent yet
+        raise too_large(max_bytes)  # nothing was sent yet
     chunks: list[bytes] = []
     size = 0
     try:
@@ -81,7 +83,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
             size += len(chunk)
             if is_over or size > max_bytes:
                 await _drain(stream)
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
             chunks.append(chunk)
     except ClientDisconnect:
         raise problem("bad-request", "the connection ended before the body did") from None
@@ -100,6 +102,6 @@ async def _drain(stream: object) -> None:
         return
 
 
-def _too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> Problem:
     detail = f"the body is larger than {max_bytes:,} bytes; send fewer series at a time"
     return problem("body-too-large", detail, headers={"Connection": "close"})

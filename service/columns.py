@@ -34,6 +34,8 @@ class Columns:
         body: bytes = b"",
     ) -> "Columns":
         """Keys repeat each number as it stands in the body: 80, 95.5, 80.0."""
+        if not levels and not quantiles and output == _MEDIAN:
+            return _ONLY_MEDIAN
         return cls(
             tuple(dict.fromkeys(output)),
             tuple(zip(literals(body, b"levels", levels), levels or (), strict=True)),
@@ -62,19 +64,25 @@ class Columns:
         arrays: dict[str, NDArray[np.float64]] = {}
         if "mean" in self.output:
             arrays["mean"] = forecast.mean
-        read = reader.read(forecast.values)  # (C, N, H)
+        read = np.ascontiguousarray(reader.read(forecast.values))  # (C, N, H)
         if forecast.lower_bound is not None or forecast.upper_bound is not None:
             read = np.clip(read, forecast.lower_bound, forecast.upper_bound)
         if forecast.integer:
             read = np.rint(read)
         arrays |= dict(zip(reader.names, read, strict=True))
-        return {name: np.ascontiguousarray(arrays[name]) for name in names_of(self)}
+        if not self.output or "mean" in self.output:
+            return {name: np.ascontiguousarray(arrays[name]) for name in names_of(self)}
+        return arrays
 
     def noted(self, forecast: Forecast) -> Forecast:
         """With a note where a column lies beyond the quantiles that the model knows."""
         if not reading(tuple(forecast.quantile_levels.tolist()), self).is_extrapolated:
             return forecast
         return forecast.noted([level for _, level in self.levels], [q for _, q in self.quantiles])
+
+
+_MEDIAN = ["median"]
+_ONLY_MEDIAN = Columns(("median",))
 
 
 @dataclass(frozen=True)
@@ -140,11 +148,17 @@ def _place(grid: Sequence[float], scores: Sequence[float], q: float) -> tuple[in
     return right - 1, (score - scores[right - 1]) / (scores[right] - scores[right - 1])
 
 
+_PATTERNS = {
+    field: re.compile(rb'"' + field + rb'"\s*:\s*\[?([0-9eE+.,\s-]*)')
+    for field in (b"levels", b"quantiles", b"level")
+}
+
+
 def literals(body: bytes, field: bytes, values: Sequence[float] | None) -> list[str]:
     """How the numbers of a field were written in the body; Python's own writing where that is not found."""
     if not values:
         return []
-    for match in re.finditer(rb'"' + field + rb'"\s*:\s*\[?([0-9eE+.,\s-]*)', body):
+    for match in _PATTERNS[field].finditer(body):
         tokens = [token.strip() for token in match[1].decode().split(",")]
         if len(tokens) == len(values) and all(map(_equal, tokens, values)):
             return tokens

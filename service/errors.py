@@ -48,6 +48,7 @@ _KINDS = {
     "job-over": (409, "The job is over"),
     "too-many-jobs": (429, "No further job is taken now"),
     "http-error": (400, "The request cannot be answered"),
+    "client-gone": (499, "The client went away before the answer was ready"),
     "internal": (500, "Something is wrong in this service"),
     "overloaded": (503, "This service is busy"),
     "unavailable": (503, "This cannot be answered now"),
@@ -109,6 +110,12 @@ def problem(kind: str, detail: str, **more: Any) -> Problem:
     """A problem of one of the service's own kinds."""
     status, title = _KINDS[kind]
     return Problem(**{"kind": kind, "status": status, "title": title, "detail": detail, **more})
+
+
+def overloaded() -> Problem:
+    """The answer where more is asked than can be computed now."""
+    detail = "more is asked than can be computed now; ask again in a moment"
+    return problem("overloaded", detail, headers={"Retry-After": "1"})
 
 
 def pointer(*path: str | int) -> str:

@@ -21,6 +21,8 @@ MAX_LABELS = 5_000
 """Kinds of answers (route, status, model, version) that are counted apart; further ones count as other."""
 
 _Mode = Literal["livemax", "livesum"]
+_PHASES = ("read", "parse", "wait", "compute", "write")
+_ALL_PHASES = ", ".join(f"{phase};dur=%.2f" for phase in ("total", *_PHASES)).encode()
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -39,11 +41,8 @@ class Metrics:
             "forecast_request_seconds", "How long answers took.", by, buckets=_SECONDS, registry=own
         )
         self.rows = Histogram("forecast_batch_rows", "Series in one pass.", buckets=_ROWS, registry=own)
-        self.waited = Histogram(
-            "forecast_wait_seconds", "How long batches waited.", buckets=_SECONDS, registry=own
-        )
-        self.computed = Histogram(
-            "forecast_compute_seconds", "How long passes took.", buckets=_SECONDS, registry=own
+        self.phases = Counter(
+            "forecast_phase_seconds", "Where the time of forecasts went.", ["phase"], registry=own
         )
         self.loads = Counter("forecast_model_loads", "Versions loaded.", registry=own)
         self.failed_loads = Counter(
@@ -59,10 +58,11 @@ class Metrics:
         self.age = gauge("forecast_model_age_seconds", "Since the version was loaded.", "model")
         self.problems = gauge("forecast_model_problems", "Champions that do not serve for a fault.")
         self.workers = gauge("forecast_workers", "Processes that answer.", mode="livesum")
-        batcher.on_batch = self._batch
+        batcher.on_batch = self.rows.observe
         store.on_load = self._load
         self._counted: dict[tuple[str, int, str, str], tuple[Counter, Histogram]] = {}
         self._shown: set[tuple[str, str]] = set()
+        self._phases: dict[str, float] = {}
 
     def count(self, route: str, status: int, seconds: float, model: str = "", version: str = "") -> None:
         """One answer; its counters are looked up once, which costs more than counting."""
@@ -78,16 +78,19 @@ class Metrics:
         found[0].inc()
         found[1].observe(seconds)
 
-    def _batch(self, rows: int, waited: float, seconds: float) -> None:
-        self.rows.observe(rows)
-        self.waited.observe(max(0.0, waited))
-        self.computed.observe(seconds)
+    def count_phases(self, phases: dict[str, float]) -> None:
+        """Where the time of one answer went; handed on at the next look, which costs less."""
+        for phase, seconds in phases.items():
+            self._phases[phase] = self._phases.get(phase, 0.0) + seconds
 
     def _load(self, succeeded: bool) -> None:
         (self.loads if succeeded else self.failed_loads).inc()
 
     def look(self) -> None:
-        """Bring what is a state, and no count, up to now."""
+        """Bring what is not counted as it happens up to now."""
+        phases, self._phases = self._phases, {}
+        for phase, seconds in phases.items():
+            self.phases.labels(phase).inc(max(0.0, seconds))
         for lane, rows in self.batcher.queued_rows.items():
             self.queued.labels(lane).set(rows)
         self.oldest.set(self.batcher.oldest_seconds)
@@ -144,24 +147,38 @@ class MetricsMiddleware:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seconds = time.perf_counter() - started
-                timing = b"total;dur=%.2f" % (1000 * seconds)
+                state = scope.get("state", {})
+                phases = state.get("phases")
+                timing = server_timing(seconds, phases)
                 message["headers"] = [*message.get("headers", ()), (b"server-timing", timing)]
-                model, version = scope.get("state", {}).get("answered_by", ("", ""))
+                model, version = state.get("answered_by", ("", ""))
                 self.metrics.count(route, message["status"], seconds, model, version)
-                self._log(scope, route, message["status"], seconds)
+                if phases:
+                    self.metrics.count_phases(phases)
+                if self.logs_requests:
+                    log_request(scope, route, message["status"], seconds)
             await send(message)
 
         await self.app(scope, receive, counted)
 
-    def _log(self, scope: Scope, route: str, status: int, seconds: float) -> None:
-        """One line for each request where logs are read by machines."""
-        if not self.logs_requests:
-            return
-        state = scope.get("state", {})
-        model, version = state.get("answered_by", (None, None))
-        more = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
-        more |= {"request_id": state.get("request_id"), "model": model, "version": version}
-        log.info("request", extra=more)
+
+def server_timing(seconds: float, phases: dict[str, float] | None) -> bytes:
+    """The value of `Server-Timing`: the whole, and its parts where they are known, in ms."""
+    if phases is None:
+        return b"total;dur=%.2f" % (1000 * seconds)
+    if len(phases) == len(_PHASES):
+        return _ALL_PHASES % (1000 * seconds, *[1000 * phases[phase] for phase in _PHASES])
+    parts = [f"{phase};dur={1000 * own:.2f}" for phase, own in phases.items()]
+    return ", ".join([f"total;dur={1000 * seconds:.2f}", *parts]).encode()
+
+
+def log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
+    """One line for a request, where logs are read by machines."""
+    state = scope.get("state", {})
+    model, version = state.get("answered_by", (None, None))
+    more = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
+    more |= {"request_id": state.get("request_id"), "model": model, "version": version}
+    log.info("request", extra=more)
 
 
 def route_of(path: str) -> str:

@@ -42,6 +42,8 @@ class Served:
     metrics: dict[str, float | None] = field(default_factory=dict)
     """The accuracy on unseen windows that the registry keeps of it."""
     loaded_at: float = field(default_factory=time.time)
+    heads: dict[tuple[str | None, int], bytes] = field(default_factory=dict, repr=False, compare=False)
+    """The beginnings of answers by alias and horizon, as they were written first."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,13 @@ class ModelStore:
         if found is None:
             raise NotFoundError(self._nothing_called(asked))
         return found, reference.alias
+
+    def at_hand(self, asked: str) -> tuple[Served, str] | None:
+        """What `resolve` answers for the bare name of a champion, without waiting for anything; else None."""
+        if not self._is_confirmed or "@" in asked or "/" in asked:
+            return None
+        champion = self.snapshot.champions.get(asked)
+        return None if champion is None else (champion, CHAMPION)
 
     def _loaded(self, reference: Reference) -> Served | None:
         champion = self.snapshot.champions.get(reference.name)

@@ -12,7 +12,7 @@ from service.errors import problem, respond
 log = logging.getLogger("service")
 
 HEADER = "X-Request-ID"
-_NAME = HEADER.lower().encode()
+NAME = HEADER.lower().encode()
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 
@@ -34,7 +34,7 @@ class RequestIdMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), (_NAME, request_id.encode())]
+                message["headers"] = [*message.get("headers", ()), (NAME, request_id.encode())]
             await send(message)
 
         try:
@@ -49,7 +49,7 @@ class RequestIdMiddleware:
 
 def _sent(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == _NAME:
+        if name == NAME:
             return str(value.decode("latin-1"))
     return ""
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from forecast.errors import DataError, FrequencyError, OffGridError
@@ -68,7 +69,9 @@ class Ahead:
     """What the calendar says of one history: the stamps of its forecast, and where it ends."""
 
     texts: tuple[Any, ...]
-    """(H,) as they are written in JSON."""
+    """(H,) as they stand in JSON."""
+    written: bytes
+    """The same, written."""
     stamps: NDArray[Any]
     """(H,) datetime64[us] in UTC, or int64."""
     last: int
@@ -97,7 +100,7 @@ def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
         step = int(freq)
         last = start.value + step * (length - 1)
         coming = last + step * np.arange(1, horizon + 1)
-        return Ahead(tuple(coming.tolist()), coming, last)
+        return Ahead(tuple(coming.tolist()), orjson.dumps(coming.tolist()), coming, last)
     _, on_grid = grid.locate(first, first)
     if not on_grid.all():
         raise OffGridError(f"the stamp lies beside the {grid.words} grid; send one that is on it")
@@ -110,7 +113,8 @@ def ahead(freq: str | int, start: Stamp, length: int, horizon: int) -> Ahead:
     offset = start.offset or timedelta(0)
     last = int(stamps[0].astype(np.int64)) - int(offset / timedelta(microseconds=1))
     utc = stamps[1:] - np.timedelta64(offset)
-    return Ahead(tuple(write_stamps(utc, start.offset)), utc, last)
+    texts = tuple(write_stamps(utc, start.offset))
+    return Ahead(texts, orjson.dumps(texts), utc, last)
 
 
 def is_early(last: int, trained_until: str | int | None) -> bool:

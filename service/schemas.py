@@ -381,6 +381,7 @@ class AnomalyRequest(Histories):
 
 
 Asking = TypeVar("Asking", bound=Histories)
+Made = TypeVar("Made", bound=BaseModel)
 
 _PLAIN_FIELDS = {"model", "series", "horizon", "levels"}
 _PLAIN_SERIES = {"unique_id", "start", "y"}
@@ -408,18 +409,23 @@ def _plain(content: dict[str, Any]) -> ForecastRequest | None:
         y = _values(only["y"])
     except (ValueError, PydanticCustomError):
         return None
-    history = SeriesIn.model_construct(
-        unique_id=only["unique_id"], start=start, ds=None, y=y, past=None, known=None, static=None
+    history = {"unique_id": only["unique_id"], "start": start, "y": y}
+    rest: dict[str, Any] = {"ds": None, "past": None, "known": None, "static": None}
+    request = {"model": model, "series": [_made(SeriesIn, {**history, **rest})], "horizon": horizon}
+    return _made(
+        ForecastRequest,
+        {**request, "freq": None, "levels": asked, "quantiles": None, "output": ["median"]},
     )
-    return ForecastRequest.model_construct(
-        model=model,
-        series=[history],
-        horizon=horizon,
-        freq=None,
-        levels=asked,
-        quantiles=None,
-        output=["median"],
-    )
+
+
+def _made(kind: type[Made], values: dict[str, Any]) -> Made:
+    """`kind.model_construct(**values)` of all its fields, in a tenth of the time."""
+    made = kind.__new__(kind)
+    object.__setattr__(made, "__dict__", values)
+    object.__setattr__(made, "__pydantic_fields_set__", set(values))
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
 
 
 def parse(body: bytes | bytearray) -> ForecastRequest:

@@ -24,7 +24,7 @@ ASKED_BEFORE = frozenset({"/model_params", "/v2/models", "/usage"})
 LOOK_SECONDS = 1.0
 """How often the file of keys is looked at."""
 
-_HEADERS = [
+HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -33,7 +33,7 @@ _HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 _PAGE = b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
-_OF_PAGE = [*_HEADERS[:-1], (b"content-security-policy", _PAGE)]
+_OF_PAGE = [*HEADERS[:-1], (b"content-security-policy", _PAGE)]
 
 
 class Keyring:
@@ -82,7 +82,7 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        added = _OF_PAGE if scope["path"] == "/docs" else _HEADERS
+        added = _OF_PAGE if scope["path"] == "/docs" else HEADERS
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

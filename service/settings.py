@@ -40,6 +40,12 @@ class Settings:
     queue_rows: int = _setting(
         512, "FORECAST_QUEUE_ROWS", "series that may wait for the model before others are held and refused"
     )
+    queue_seconds: float = _setting(
+        0.25, "FORECAST_QUEUE_SECONDS", "how long a small request may wait for its turn before 503"
+    )
+    open_requests: int = _setting(
+        2048, "FORECAST_OPEN_REQUESTS", "requests that are read or answered at a time; more are refused"
+    )
     hold_seconds: float = _setting(
         0.25, "FORECAST_HOLD_SECONDS", "how long a request waits for room in the queue before 503"
     )
@@ -95,9 +101,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._require("port", 0 <= self.port <= 65535, "a port from 0 to 65535")
-        for name in ("poll_seconds", "lookup_seconds", "hold_seconds", "request_seconds", "body_seconds"):
+        for name in (
+            "poll_seconds",
+            "lookup_seconds",
+            "hold_seconds",
+            "queue_seconds",
+            "request_seconds",
+            "body_seconds",
+        ):
             self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
-        for name in ("max_body", "max_values", "queue_rows", "bulk_requests"):
+        for name in ("max_body", "max_values", "queue_rows", "bulk_requests", "open_requests"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("workers", 0 <= self.workers <= 256, "a number from 0 to 256")
         self._require("drain_seconds", 0 <= self.drain_seconds <= 3600, "seconds from 0 to 3600")

@@ -65,7 +65,7 @@ def serve(settings: Settings, listening: socket.socket, *, on_ready: Callable[[]
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http=deadline_protocol(settings.body_seconds),
+        http=deadline_protocol(settings.body_seconds, max_open=settings.open_requests),
         loop="uvloop",
         ws="none",
         lifespan="on",

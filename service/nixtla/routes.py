@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
-from service.body import read_body
+from service.body import SMALL_BODY, read_body
 from service.errors import Problem
 from service.inference import Parts
 from service.nixtla.payload import read_content
 from service.nixtla.tasks import Work, task_of
-from service.routes.forecasts import SMALL_BODY, is_large, note_answer
+from service.routes.forecasts import is_large, note_answer
 
 router = APIRouter(include_in_schema=False)
 """Described in docs/nixtla.md: the contract is the client's, not ours."""

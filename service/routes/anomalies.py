@@ -13,6 +13,7 @@ from service.body import read_body
 from service.columns import Columns, literals
 from service.histories import panel_of_histories
 from service.inference import Parts, head_of
+from service.protocol import watch
 from service.routes.forecasts import is_large, note_answer
 from service.schemas import AnomalyRequest, parse_as
 from service.stamps import write_stamps
@@ -45,7 +46,7 @@ async def _answered(request: Request, parts: Parts) -> Response:
     note_answer(request, served)
     panel = await parts.workers.run(panel_of_histories, asked, served.forecaster, 0)
     ys = [series.y for series in asked.series]
-    is_gone = request.is_disconnected
+    is_gone = watch(request)
     found = await judge(served, panel, parts, level=asked.level, last=asked.last, is_gone=is_gone, ys=ys)
     head = head_of(served, alias, panel.freq.alias, 1)
     del head["horizon"]

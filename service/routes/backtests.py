@@ -11,6 +11,7 @@ from service.body import read_body
 from service.columns import Columns
 from service.histories import panel_of_histories
 from service.inference import Parts, asked_horizon, check_size, head_of
+from service.protocol import watch
 from service.routes.forecasts import is_large, note_answer
 from service.schemas import BacktestRequest, parse_as
 from service.stamps import write_stamps
@@ -50,7 +51,7 @@ async def _answered(request: Request, parts: Parts) -> Response:
     windows = rolling(panel, horizon=horizon, num_windows=asked.num_windows, stride=stride)
     windows = with_enough(forecaster, panel, windows)
     ys = [series.y for series in asked.series]
-    replayed = await replay(served, panel, windows, horizon, parts, request.is_disconnected, ys=ys)
+    replayed = await replay(served, panel, windows, horizon, parts, watch(request), ys=ys)
     head = {
         **head_of(served, alias, panel.freq.alias, horizon),
         "num_windows": asked.num_windows,

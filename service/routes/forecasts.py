@@ -5,16 +5,14 @@ from fastapi import APIRouter, Request, Response
 from service.answers import RESPONSE_EXAMPLE, ForecastResponse
 from service.arrow import MEDIA_TYPE as ARROW
 from service.arrow import accepts_arrow, is_arrow, read_table
-from service.body import read_body
+from service.body import SMALL_BODY, read_body
 from service.columns import Columns
 from service.inference import Parts, answer, answer_table
 from service.models import Served
+from service.protocol import watch
 from service.schemas import parse, parse_query
 
 router = APIRouter(tags=["forecasts"])
-
-SMALL_BODY = 64 * 2**10
-"""Bodies up to this size are parsed on the event loop: it takes less time than handing them to a thread."""
 
 
 @router.post(
@@ -61,14 +59,14 @@ async def _answered(request: Request, parts: Parts) -> Response:
         table = await parts.workers.run(read_table, body)
         served, alias = await parts.store.resolve(query.model)
         note_answer(request, served)
-        is_gone = request.is_disconnected
+        is_gone = watch(request)
         content = await answer_table(table, query, served, alias, parts, is_gone, as_arrow=as_arrow)
     else:
         asked = parse(body) if len(body) <= SMALL_BODY else await parts.workers.run(parse, body)
         columns = Columns.of(asked.output, asked.levels, asked.quantiles, body)
         served, alias = await parts.store.resolve(asked.model)
         note_answer(request, served)
-        is_gone = request.is_disconnected
+        is_gone = watch(request)
         content = await answer(asked, columns, served, alias, parts, is_gone, as_arrow=as_arrow)
     return Response(content, media_type=ARROW if as_arrow else "application/json")
 

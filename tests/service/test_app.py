@@ -82,7 +82,7 @@ def test_what_nobody_expected_is_a_500_problem_without_details(
     def fail(*arguments: Any) -> None:
         raise RuntimeError("secret of the implementation")
 
-    monkeypatch.setattr("service.routes.forecasts.answer", fail)
+    monkeypatch.setattr("service.quick.answer", fail)
     response = client.post(request_body())
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
@@ -124,7 +124,7 @@ def test_the_event_loop_is_free_while_numbers_are_made(
         assert release.wait(10)
         return b"{}"
 
-    monkeypatch.setattr("service.routes.forecasts.answer", slow)
+    monkeypatch.setattr("service.quick.answer", slow)
 
     async def ask() -> int:
         asking = asyncio.create_task(client.asynchronous.post("/v1/forecasts", json=request_body()))
