@@ -10,7 +10,8 @@ ForecastError
 │   ├── TimeZoneError         mixed or unknown time zones
 │   ├── ValueRangeError       infinite, too large, or outside a transform's domain
 │   ├── ContextError          a history shorter than the model needs
-│   └── CovariateError        a covariate missing, unknown or of the wrong length
+│   ├── CovariateError        a covariate missing, unknown or of the wrong length
+│   └── CheckError            data that differs too much from what it was, or is too old, to train on
 ├── SpecError                 a model, training or recipe setting that makes no sense
 │   ├── HorizonError          a horizon below 1 or beyond the model's limit
 │   └── LevelError            a level outside (0, 100) or a quantile outside (0, 1)
@@ -73,6 +74,10 @@ class ContextError(DataError):
 
 class CovariateError(DataError):
     """A covariate is missing, unknown or of the wrong length."""
+
+
+class CheckError(DataError):
+    """Data differs too much from what it was last time, or is too old, to train on."""
 
 
 class SpecError(ForecastError):

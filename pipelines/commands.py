@@ -148,6 +148,9 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Evaluate and print; register and promote nothing.")
     ] = False,
+    skip_checks: Annotated[
+        bool, typer.Option("--skip-checks", help="Train whatever the recipe's [checks] say of the data.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the candidates of a recipe, compare them with the champion, and promote what is better."""
@@ -159,7 +162,7 @@ def retrain(
     with redirect_stdout(sys.stderr):
         chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
         with hooks.told(chosen.name, chosen.hooks, say=_say, silent=dry_run) as told:
-            outcome = retraining.retrain(chosen, dry_run=dry_run, say=_say)
+            outcome = retraining.retrain(chosen, dry_run=dry_run, skip_checks=skip_checks, say=_say)
             told.update(outcome.to_dict())
     if as_json:
         typer.echo(json.dumps(outcome.to_dict(), allow_nan=False))

@@ -18,6 +18,7 @@ from forecast.models.catalog import BACKBONES
 from forecast.models.catalog import BASELINES as ALL_BASELINES
 from forecast.models.spec import ModelSpec
 from pipelines import placeholders
+from pipelines.check_sections import ChecksSection
 from pipelines.sections import (
     BASELINES,
     SOURCES,
@@ -44,6 +45,7 @@ _KEPT = frozenset(
 _NOT_OF_THE_MODEL: Any = {
     "data": {*SOURCES, "sha256", "headers", "query"},
     "retention": True,
+    "checks": True,
     "schedule": True,
     "hooks": True,
 }
@@ -68,6 +70,7 @@ class Recipe(Section):
     gate: GateSection = GateSection()
     training: TrainingSection = TrainingSection()
     retention: RetentionSection = RetentionSection()
+    checks: ChecksSection = ChecksSection()
     schedule: ScheduleSection = ScheduleSection()
     hooks: HooksSection = HooksSection()
     model: dict[str, Any] = Field(default_factory=dict)

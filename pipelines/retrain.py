@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from forecast.series.panel import Panel
     from forecast.training.config import TrainConfig
     from forecast.training.events import EpochEvent
+    from pipelines.checks import Problem, Profile
     from pipelines.gate import Decision, Frozen, Incumbent
 
 Say = Callable[[str], None]
@@ -57,10 +58,12 @@ class Outcome:
     """promoted, kept, unchanged or dry-run."""
     reason: str
     tracking_uri: str
+    warnings: tuple[str, ...] = ()
+    """What the checks of the data found and let pass."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "candidates": list(self.candidates)}
+        return {**asdict(self), "candidates": list(self.candidates), "warnings": list(self.warnings)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,9 @@ class Job:
     panel: "Panel"
     fingerprint: str
     say: Say
+    looks: "Profile | None" = None
+    """What the data looks like; kept for the checks of next time."""
+    warnings: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -79,20 +85,58 @@ class Job:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def retrain(recipe: Recipe, *, dry_run: bool = False, say: Say = print) -> Outcome:
+def retrain(recipe: Recipe, *, dry_run: bool = False, skip_checks: bool = False, say: Say = print) -> Outcome:
     """Bring the model of a recipe up to date with its data. `say` gets a line for every step.
 
     Raises LockedError when another retrain of the recipe is going on, SpecError and DataError for what cannot
     be used, TrackingError when MLflow fails. Nothing is registered, and no alias moves, unless everything
-    before went well.
+    before went well. CheckError, a DataError, where the data fails the recipe's checks, unless `skip_checks`.
     """
     with recipe_lock(recipe.name):
         panel = sources.panel(recipe)
         job = Job(recipe=recipe, panel=panel, fingerprint=panel.fingerprint(), say=say)
         _describe_data(job)
+        stale = [] if skip_checks else _stale(job)
         with tracking.answering():
             earlier = None if dry_run else _earlier(job)
-            return earlier or _train(job, dry_run=dry_run)
+            if earlier:
+                return replace(earlier, warnings=tuple(each.message for each in stale))
+            return _train(_checked(job, stale, skip=skip_checks), dry_run=dry_run)
+
+
+def _stale(job: Job) -> "list[Problem]":
+    """The check against the clock: data that has not changed may be too old for it now."""
+    if job.recipe.checks.freshness.max_age is None:
+        return []
+    from pipelines import checks
+
+    return _told(job, checks.fresh(job.panel, job.recipe.checks))
+
+
+def _checked(job: Job, stale: "Sequence[Problem]", *, skip: bool) -> Job:
+    """The job, once its data was compared with that of the last retrain. Raises CheckError."""
+    from pipelines import checks
+
+    looks = checks.profile(job.panel)
+    problems = list(stale)
+    before = None if skip else tracking.newest_run(job.recipe.name, tags={"forecast.dry_run": "False"})
+    if before is not None:
+        table = tracking.table_of(str(before.info.run_id), checks.TABLE)
+        if table is not None:
+            then = checks.Profile(table=table)
+            problems += _told(job, checks.compared(job.panel, looks, then, job.recipe.checks))
+    return replace(job, looks=looks, warnings=tuple(each.message for each in problems))
+
+
+def _told(job: Job, problems: "list[Problem]") -> "list[Problem]":
+    """Say the warnings, and raise what is to stop the retrain."""
+    from pipelines import checks
+
+    for each in problems:
+        if each.action == "warn":
+            job.say(f"  warning: [{each.check}] {each.message}")
+    checks.raise_failed(problems)
+    return problems
 
 
 def _earlier(job: Job) -> Outcome | None:
@@ -341,11 +385,15 @@ def _describe_data(job: Job) -> None:
 
 def _log_job(parent: tracking.OpenRun, job: Job) -> None:
     """What the parent run says about recipe and data."""
+    from pipelines import checks
+
     panel, recipe = job.panel, job.recipe
     fields = recipe.public()
     parent.params({key: value for key, value in fields.items() if key not in ("name", "model")})
     parent.json(fields, "recipe.json")
     parent.json(panel.report.to_dict(), "data_report.json")
+    if job.looks is not None:
+        parent.table(job.looks.table, checks.TABLE)
     _log_input(parent, job)
 
 
@@ -470,6 +518,7 @@ def _outcome(
         verdict=verdict,
         reason=reason,
         tracking_uri=tracking.masked(home.tracking_uri()),
+        warnings=job.warnings,
     )
 
 

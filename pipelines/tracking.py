@@ -328,6 +328,18 @@ def newest_run(experiment_name: str, *, tags: Mapping[str, str]) -> "Run | None"
     return found[0] if found else None
 
 
+def table_of(run_id: str, file_name: str) -> "pd.DataFrame | None":
+    """A Parquet file of a run; None where the run has none, or it cannot be read."""
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
+        try:
+            return pd.read_parquet(Path(client().download_artifacts(run_id, file_name, scratch)))
+        except (MlflowException, OSError, ValueError):
+            return None
+
+
 def runs(experiment_name: str, *, tags: Mapping[str, str], most: int = 1000) -> "list[Run]":
     """The finished runs that carry all these tags, newest first."""
     found = client().get_experiment_by_name(experiment_name)

@@ -39,6 +39,7 @@ def test_the_first_retrain_makes_a_champion(trained: Trained) -> None:
         "verdict",
         "reason",
         "tracking_uri",
+        "warnings",
     ]
     assert (outcome["recipe"], outcome["verdict"], outcome["model_version"]) == ("shop", "promoted", "1")
     assert [each["name"] for each in outcome["candidates"]] == ["seasonal_naive", "naive", "drift"]
