@@ -123,6 +123,8 @@ class Watcher:
         for model in self._registered():
             aliases[model.name] = {alias: str(version) for alias, version in sorted(model.aliases.items())}
             created[model.name] = int(model.creation_timestamp)
+        for name in before.aliases.keys() - aliases.keys():
+            self._check_gone(name)
         self._remember(asked, aliases)
         previous = self._previous(before, aliases)
         wanted = [(name, version) for name, own in aliases.items() for version in own.values()]
@@ -173,6 +175,24 @@ class Watcher:
             token = page.token
             if not token:
                 return
+
+    def _check_gone(self, name: str) -> None:
+        """TrackingError for a model that the registry has although its list left it out.
+
+        An answer that was cut off may read as an empty list, and everything would stop serving.
+        """
+        from mlflow.exceptions import MlflowException
+
+        assert self._client is not None
+        if self.models and name not in self.models:
+            return
+        try:
+            self._client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return
+            raise
+        raise TrackingError(f"the registry's list lacks {name!r}, which is there")
 
     def _remember(self, asked: list[Reference], aliases: dict[str, dict[str, str]]) -> None:
         """Note the versions that requests ask for; the least recently asked for is forgotten first."""

@@ -1,5 +1,7 @@
 """Histories in, forecasts out."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from service.answers import RESPONSE_EXAMPLE, ForecastResponse
@@ -14,6 +16,25 @@ from service.schemas import parse, parse_query
 
 router = APIRouter(tags=["forecasts"])
 
+_NUMBERS = {"type": "string", "pattern": r"^[0-9.]+(,[0-9.]+)*$"}
+ARROW_QUERY: list[dict[str, Any]] = [
+    {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": f"{meaning} For Arrow bodies only.",
+        "schema": schema,
+    }
+    for name, meaning, schema in (
+        ("model", "Which model answers; needed.", {"type": "string", "maxLength": 512}),
+        ("horizon", "Steps to forecast.", {"type": "integer", "minimum": 1}),
+        ("freq", "The spacing of the data.", {"type": "string", "maxLength": 40}),
+        ("levels", "Central intervals in percent: 80,95.", _NUMBERS),
+        ("quantiles", "Quantiles: 0.1,0.9.", _NUMBERS),
+        ("output", "median, mean, or both.", {"type": "string", "enum": ["median", "mean", "median,mean"]}),
+    )
+]
+
 
 @router.post(
     "/v1/forecasts",
@@ -27,13 +48,14 @@ router = APIRouter(tags=["forecasts"])
         }
     },
     openapi_extra={
+        "parameters": ARROW_QUERY,
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": {"$ref": "#/components/schemas/ForecastRequest"}},
                 ARROW: {"schema": {"type": "string", "format": "binary"}},
             },
-        }
+        },
     },
     summary="Forecast one or many series",
 )

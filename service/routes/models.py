@@ -1,8 +1,8 @@
 """What is served."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from service.answers import ModelDetail, ModelsResponse
@@ -21,10 +21,13 @@ async def list_models(request: Request) -> JSONResponse:
 
 
 @router.get("/v1/models/{name}", response_model=ModelDetail, summary="One model in full")
-async def show_model(name: str, request: Request) -> JSONResponse:
+async def show_model(
+    name: Annotated[str, Path(description="`name` or `name@alias`.", max_length=512)],
+    request: Request,
+    version: Annotated[str | None, Query(description="A version instead of an alias.", max_length=20)] = None,
+) -> JSONResponse:
     """A model by `name`, `name@alias`, or its version by `?version=`."""
     store: ModelStore = request.app.state.store
-    version = request.query_params.get("version")
     served, _ = await store.resolve(name if version is None else f"{name}/{version}")
     snapshot = store.snapshot
     info, calibration = served.forecaster.info, served.forecaster.calibration

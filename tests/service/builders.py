@@ -169,8 +169,11 @@ def with_series(**changes: Any) -> dict[str, Any]:
 class Registered:
     """A real MLflow registry that versions are written to, laid out as the pipelines lay them out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, location: str | None = "local") -> None:
+        """location: local files, or None for where the server keeps them."""
         from mlflow import MlflowClient
+
+        self.location = home.artifact_root().as_uri() if location == "local" else location
 
         uri = home.tracking_uri()
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -189,8 +192,7 @@ class Registered:
 
     def _register(self, name: str, folder: Path, *aliases: str) -> str:
         found = self.client.get_experiment_by_name("tests")
-        location = home.artifact_root().as_uri()
-        experiment = found.experiment_id if found else self.client.create_experiment("tests", location)
+        experiment = found.experiment_id if found else self.client.create_experiment("tests", self.location)
         run = self.client.create_run(experiment)
         self.client.log_artifacts(run.info.run_id, str(folder), "model/artifacts/forecaster")
         if not self.client.search_registered_models(f"name = '{name}'"):

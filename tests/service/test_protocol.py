@@ -3,19 +3,15 @@
 import contextlib
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 
-from service.app import create_app
-from service.protocol import deadline_protocol
 from service.settings import Settings
 from tests.service.builders import Registry, baseline, request_body
+from tests.service.live import listening
 
 BODY = json.dumps(request_body()).encode()
 HEAD = b"POST /v1/forecasts HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -33,32 +29,6 @@ def address(registry: Registry, settings: Settings) -> Iterator[tuple[str, int]]
     registry.add("air", "1", baseline(), "champion")
     with listening(settings) as found:
         yield found
-
-
-@contextmanager
-def listening(settings: Settings) -> Iterator[tuple[str, int]]:
-    """The application behind uvicorn with our protocol, in a thread."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        made.listen(64)
-        config = uvicorn.Config(
-            create_app(settings),
-            http=deadline_protocol(settings.body_seconds, max_open=settings.open_requests),
-            loop="uvloop",
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield made.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join(20)
 
 
 def said(connection: socket.socket) -> bytes:

@@ -140,6 +140,24 @@ def test_who_asks_for_a_version_there_is_not_is_told_all_there_are(
     assert detail.endswith("champion (version 4); versions: 4, 3, 2, 1")
 
 
+def test_a_list_that_leaves_out_a_model_takes_nothing_away(
+    registered: Registered, cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an answer does that was cut off before its body."""
+    registered.version("air", baseline(), "champion")
+    watcher = Watcher(cache)
+    watcher.poll()
+    before = cache.read()
+    with monkeypatch.context() as patch:
+        patch.setattr(Watcher, "_registered", lambda self: iter(()))
+        watcher.poll()
+    assert cache.read() == before
+    assert "lacks 'air'" in caplog.text
+    registered.client.delete_registered_model("air")
+    watcher.poll()
+    assert cache.read().aliases == {}
+
+
 def test_a_question_that_cannot_be_read_is_answered(registered: Registered, cache: Cache) -> None:
     question = Question(cache.wanted / "odd.json")
     question.path.write_text('{"name": 3')
