@@ -72,13 +72,12 @@ async def online_anomalies(
     seen = sent.panel.lengths[:, None] - asked.detection_size + stride * np.arange(num_windows)
     seen = np.minimum(seen, sent.panel.lengths[:, None] - horizon)
     places = np.broadcast_to(np.arange(len(sent.panel))[:, None], seen.shape)
-    windows = Windows(places.ravel(), seen.ravel()).chosen(seen.ravel() > 0)
     needed = served.forecaster.min_context
+    windows = Windows(places.ravel(), seen.ravel()).chosen(seen.ravel() >= needed)
     check_room(sent.panel, windows, num_windows, needed=needed)
     enough = with_enough(served.forecaster, sent.panel, windows)
-    check_room(sent.panel, enough, num_windows, needed=needed)
     ys = np.split(asked.series.y, sent.panel.indptr[1:-1])
-    replayed = await replay(served, sent.panel, windows, horizon, parts, is_gone, ys=ys)
+    replayed = await replay(served, sent.panel, enough, horizon, parts, is_gone, ys=ys)
     tails = tails_of(sent.panel, windows)
     body = {
         **_seen(replayed, tails, level, parts),

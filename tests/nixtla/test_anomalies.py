@@ -77,6 +77,15 @@ def test_online_forecasts_are_those_of_the_cut_history(client: NixtlaClient) -> 
         )
 
 
+def test_pauses_are_no_anomalies_and_leave_no_hole(client: NixtlaClient) -> None:
+    df = spoilt(200, ids=("a",))
+    df.loc[120:160, "y"] = np.nan
+    found = client.detect_anomalies_online(df, h=4, detection_size=150, freq="MS", model="air")
+    assert found["ds"].tolist() == df["ds"].tolist()[50:]
+    assert not found["anomaly"].iloc[72:110].any()
+    assert found["anomaly"].iloc[45]
+
+
 def test_one_threshold_for_all_series(client: NixtlaClient) -> None:
     df = spoilt()
     found = client.detect_anomalies_online(
