@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipelines import triggers
 from pipelines.schedule import Runner, Scheduler
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -114,6 +115,7 @@ class Figures:
             yield family
         yield self._verdicts()
         yield self._next()
+        yield self._periods()
         yield self._running()
         yield self._counts()
 
@@ -131,6 +133,15 @@ class Figures:
         for runner in self._scheduler.runners:
             if (due := self._scheduler.next_start(runner)) is not None:
                 family.add_metric([runner.task.key], due.timestamp())
+        return family
+
+    def _periods(self) -> Metric:
+        meaning = "The longest time between two of a task's next starts."
+        family = GaugeMetricFamily("forecast_schedule_period_seconds", meaning, labels=["recipe"])
+        for runner in self._scheduler.runners:
+            period = triggers.period_seconds(runner.task.when, now=time.time())
+            if period is not None:
+                family.add_metric([runner.task.key], period)
         return family
 
     def _running(self) -> Metric:

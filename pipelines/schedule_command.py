@@ -1,6 +1,7 @@
 """The command schedule: start the embedded scheduler, or tell what it has planned."""
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -124,4 +125,9 @@ def _shown(moment: float | None) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", file=sys.stderr, flush=True)
+    """One line on stderr: for people, or JSON where FORECAST_LOG_FORMAT says so."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    text = f"{now} {line}"
+    if os.environ.get("FORECAST_LOG_FORMAT", "").strip() == "json":
+        text = json.dumps({"time": now, "level": "info", "logger": "scheduler", "message": line})
+    print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """When a recipe is due: cron lines as crontabs write them, intervals, clock changes, and what was missed."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,9 @@ MACROS = {
 
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 """In a crontab's order: 0 and 7 are Sunday."""
+
+PERIODS = 9
+"""Starts that are looked at to tell the period: a line for weekdays has its weekend among them."""
 
 
 def check(section: "ScheduleSection") -> None:
@@ -61,6 +65,18 @@ def next_start(section: "ScheduleSection", *, started: float | None, now: float)
     exact = section.model_copy(update={"jitter_seconds": 0.0})
     found = trigger(exact, started=started, now=now).get_next_fire_time(None, _at(now + 1e-3))
     return found.astimezone(_zone(section.timezone)) if found else None
+
+
+def period_seconds(section: "ScheduleSection", *, now: float) -> float | None:
+    """The longest time between the next starts, without jitter; None where there is only one."""
+    if section.every is not None:
+        return duration_seconds(section.every)
+    moments: list[float] = []
+    while len(moments) < PERIODS and (
+        found := next_start(section, started=None, now=moments[-1] if moments else now)
+    ):
+        moments.append(found.timestamp())
+    return max((after - before for before, after in pairwise(moments)), default=None)
 
 
 def missed(section: "ScheduleSection", *, handled: float | None, started: float | None, now: float) -> bool:

@@ -56,6 +56,9 @@ class Metrics:
         self.oldest = gauge("forecast_queue_age_seconds", "How long the first one waits.")
         self.served = gauge("forecast_model_info", "1 for what serves.", "model", "version")
         self.age = gauge("forecast_model_age_seconds", "Since the version was loaded.", "model")
+        self.accuracy = gauge(
+            "forecast_model_accuracy", "On windows unseen in training.", "model", "version", "metric"
+        )
         self.problems = gauge("forecast_model_problems", "Champions that do not serve for a fault.")
         self.workers = gauge("forecast_workers", "Processes that answer.", mode="livesum")
         batcher.on_batch = self.rows.observe
@@ -101,6 +104,9 @@ class Metrics:
         for (name, version), served in serving.items():
             self.served.labels(name, version).set(1)
             self.age.labels(name).set(time.time() - served.loaded_at)
+            for metric, value in served.metrics.items():
+                if value is not None:
+                    self.accuracy.labels(name, version, metric).set(value)
         self._shown |= set(serving)
         self.problems.set(len(snapshot.problems))
         self.workers.set(1)
@@ -178,7 +184,11 @@ def log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
     model, version = state.get("answered_by", (None, None))
     more = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
     more |= {"request_id": state.get("request_id"), "model": model, "version": version}
-    log.info("request", extra=more)
+    log.log(logging.DEBUG if route in _PROBES else logging.INFO, "request", extra=more)
+
+
+_PROBES = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+"""Asked for every few seconds by machines: no news."""
 
 
 def route_of(path: str) -> str:

@@ -30,11 +30,11 @@ def run(settings: Settings) -> None:
             if num_workers == 1:
                 from service.worker import serve
 
-                serve(settings, listening, on_ready=lambda: announce(listening))
+                serve(settings, listening, on_ready=lambda: announce(listening, settings))
             else:
                 from service.supervisor import supervise
 
-                supervise(settings, listening, num_workers, on_ready=lambda: announce(listening))
+                supervise(settings, listening, num_workers, on_ready=lambda: announce(listening, settings))
     except (KeyboardInterrupt, _Leaving):
         log.info("stopped before the service was up")
     finally:
@@ -75,6 +75,9 @@ def address(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def announce(listening: socket.socket) -> None:
-    """Say on standard output where the service answers."""
-    print(f"serving on {address(listening)}", flush=True)
+def announce(listening: socket.socket, settings: Settings) -> None:
+    """Say where the service answers: on standard output, or in the log where machines read it."""
+    if settings.log_format == "json":
+        log.info("serving on %s", address(listening))
+    else:
+        print(f"serving on {address(listening)}", flush=True)

@@ -373,6 +373,16 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _set_up_logs(level: str) -> None:
+    """As the service's, which starts this process with its own environment."""
+    if os.environ.get("FORECAST_LOG_FORMAT", "").strip() == "json":
+        from service.logs import set_up
+
+        set_up(level=level, style="json")
+    else:
+        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s watcher: %(message)s")
+
+
 def main() -> None:
     """Wait for the cache's lock, which one watcher holds at a time, then follow the registry."""
     parser = argparse.ArgumentParser(prog="python -m service.watcher", description=__doc__)
@@ -382,9 +392,7 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends us
     _end_with_parent()
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s watcher: %(message)s"
-    )
+    _set_up_logs(arguments.log_level)
     from filelock import FileLock
 
     cache = Cache.of(arguments.model)

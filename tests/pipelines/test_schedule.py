@@ -88,6 +88,7 @@ def test_a_recipe_without_a_champion_is_trained_at_once_and_everything_is_told_o
     assert abs(float(success[0]) - time.time()) < 120
     assert 'forecast_schedule_last_verdict{recipe="shop",verdict="promoted"} 1.0' in figures
     assert 'forecast_schedule_last_duration_seconds{recipe="shop"}' in figures
+    assert 'forecast_schedule_period_seconds{recipe="shop"} 86400.0' in figures
     assert 'forecast_schedule_runs_total{recipe="shop",verdict="promoted"} 1.0' in figures
     assert registry.find("shop").version == "1"
 
@@ -216,3 +217,16 @@ def test_a_child_that_fails_says_why_in_its_last_line() -> None:
     assert verdict == "failed"
     assert reason.startswith("there is no recipe 'stoks'")
     assert lines == [f"error: {reason}"]
+
+
+def test_lines_are_json_where_machines_read_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines import schedule_command
+
+    schedule_command._say("shop: promoted")
+    monkeypatch.setenv("FORECAST_LOG_FORMAT", "json")
+    schedule_command._say('shop: "promoted"')
+    plain, line = capsys.readouterr().err.splitlines()
+    assert plain.endswith("Z shop: promoted")
+    assert json.loads(line)["message"] == 'shop: "promoted"'

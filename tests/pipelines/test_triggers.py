@@ -87,6 +87,21 @@ def test_a_schedule_that_cannot_be_kept_is_refused_in_words(values: dict[str, st
         ScheduleSection.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "hours"),
+    [
+        ({"every": "6h"}, 6),
+        ({"cron": "0 3 * * *"}, 24),
+        ({"cron": "*/30 * * * *"}, 0.5),
+        ({"cron": "0 3 * * mon-fri", "jitter_seconds": "600"}, 72),
+        ({"cron": "0 3 1 * *"}, 31 * 24),
+    ],
+)
+def test_the_period_is_the_longest_time_between_starts(values: dict[str, str], hours: float) -> None:
+    section = ScheduleSection.model_validate(values)
+    assert triggers.period_seconds(section, now=at("2026-01-07T12:00")) == hours * 3600
+
+
 def test_an_interval_counts_from_the_last_start() -> None:
     section, now = ScheduleSection(every="6h"), at("2026-11-21T12:00")
     due = triggers.next_start(section, started=now - 3600, now=now)

@@ -1,6 +1,7 @@
 """The real process: `forecast serve` over a real socket, beside a real registry, until it is told to stop."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -255,3 +256,30 @@ def test_a_host_that_is_none_is_refused() -> None:
 def test_the_address_is_a_url() -> None:
     with listen("127.0.0.1", 0) as listening:
         assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_every_line_is_json_where_machines_read_them(command: list[str]) -> None:
+    environment = {**os.environ, "FORECAST_LOG_FORMAT": "json", "FORECAST_LOG_LEVEL": "debug"}
+    process = subprocess.Popen(
+        [*command, "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(json.loads(line))
+            if "serving on" in lines[-1]["message"]:
+                break
+        assert httpx.get(f"{lines[-1]['message'].split()[-1]}/livez").status_code == 200
+        process.terminate()
+        out, rest = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (0, "")
+    lines += [json.loads(line) for line in rest.splitlines()]
+    probes = [line for line in lines if line.get("route") == "/livez"]
+    assert [line["level"] for line in probes] == ["debug"]
