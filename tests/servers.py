@@ -113,7 +113,7 @@ def postgres() -> Iterator[Postgres]:
 
     Skips where its programs are missing. They refuse to run as root, so root hands them to another user.
     """
-    programs = _postgres_programs()
+    programs = postgres_programs()
     user = _unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket may not be long
     made = Postgres(free_port(), folder, programs)
@@ -151,7 +151,19 @@ def _run(server: Postgres, user: str | None, program: str, *arguments: str) -> N
     assert done.returncode == 0, f"{program}: {done.stdout} {log.read_text() if log.exists() else ''}"
 
 
-def _postgres_programs() -> Path:
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A new folder that the user who runs PostgreSQL can reach: pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="stack-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs; skips where there are none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[4]))
     on_path = shutil.which("initdb")
     if not found and not on_path:
