@@ -184,6 +184,18 @@ class CalibrationOut(BaseModel):
     parametric_quantiles: list[float] = Field(description="Quantiles beyond what the sample supports.")
 
 
+class RuntimeOut(BaseModel):
+    """What runs a model, and what was measured to choose it."""
+
+    name: Literal["onnx", "torch", "numpy"]
+    parity: float | None = Field(
+        description="Largest relative difference between ONNX Runtime and torch; null: not measured."
+    )
+    milliseconds: dict[str, dict[str, float]] | None = Field(
+        description="By runtime and number of series in one pass; null: not measured."
+    )
+
+
 class ModelDetail(ModelOut):
     """One model with everything that is known of it here."""
 
@@ -193,6 +205,7 @@ class ModelDetail(ModelOut):
     accuracy: dict[str, float | None] = Field(
         description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
     )
+    runtime: RuntimeOut
     calibration: CalibrationOut
     all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")
     versions: list[str] = Field(description="Versions at hand here; others are fetched when asked for.")

@@ -95,6 +95,8 @@ class CachedVersion:
     """When the version was registered, in ms: a name that was deleted and made again repeats its numbers."""
     metrics: dict[str, float | None] = field(default_factory=dict)
     """The accuracy on unseen windows, from the version's tag `forecast.metrics`."""
+    runtime: dict[str, Any] = field(default_factory=dict)
+    """What `service.measure` found here: runtime, parity, milliseconds; empty before, and for baselines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,10 @@ class Cache:
     @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
+
+    def measured_file(self, digest: str) -> Path:
+        """Where the measurement of a copy's runtimes is kept."""
+        return self.artifacts / f"{digest}.runtime.json"
 
     @property
     def manifest_file(self) -> Path:

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from forecast.errors import ArtifactError, ForecastError, NotFoundError
 from forecast.models.artifact import load
@@ -41,6 +42,10 @@ class Served:
     forecaster: Forecaster
     metrics: dict[str, float | None] = field(default_factory=dict)
     """The accuracy on unseen windows that the registry keeps of it."""
+    runtime: str = "auto"
+    """What it was loaded by: onnx, torch, or auto where nothing was set or measured."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What was measured of its runtimes."""
     loaded_at: float = field(default_factory=time.time)
     heads: dict[tuple[str | None, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     """The beginnings of answers by alias and horizon, as they were written first."""
@@ -259,7 +264,7 @@ class ModelStore:
         copy = manifest.find(name, version)
         trouble = manifest.problems.get(name, f"version {version} is not copied yet")
         if copy is not None:
-            if current and (current.version, current.digest) == (copy.version, copy.digest):
+            if current and self._is_same(current, copy):
                 return current, ""
             try:
                 served = self._load(copy)
@@ -271,6 +276,16 @@ class ModelStore:
         if current is not None:
             return current, trouble
         return self._previous(manifest, name), trouble
+
+    def _is_same(self, current: Served, copy: CachedVersion) -> bool:
+        """Whether a copy serves already, by the runtime that it should."""
+        is_version = (current.version, current.digest) == (copy.version, copy.digest)
+        return is_version and current.runtime == self._runtime(copy)
+
+    def _runtime(self, copy: CachedVersion) -> str:
+        """The runtime to load a copy by: the one that is set, else the one that was measured, if any."""
+        chosen = self.settings.runtime
+        return chosen if chosen != "auto" else str(copy.runtime.get("runtime", "auto"))
 
     def _previous(self, manifest: Manifest, name: str) -> Served | None:
         copy = manifest.find(name, manifest.previous.get(name, ""))
@@ -294,7 +309,8 @@ class ModelStore:
         folder = self.cache.folder(copy)
         if not folder.is_dir() or digest_of(folder) != copy.digest:
             raise ArtifactError(f"the copy {copy.digest[:12]} is missing or damaged")
-        forecaster = load(folder)
+        runtime = self._runtime(copy)
+        forecaster = load(folder, runtime=runtime)
         warm(forecaster)
         return Served(
             name=copy.name,
@@ -303,4 +319,6 @@ class ModelStore:
             digest=copy.digest,
             forecaster=forecaster,
             metrics=copy.metrics,
+            runtime=runtime,
+            measured=copy.runtime,
         )

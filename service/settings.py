@@ -52,6 +52,9 @@ class Settings:
     request_seconds: float = _setting(
         30.0, "FORECAST_REQUEST_SECONDS", "deadline of a request: what waits for longer is answered 503"
     )
+    runtime: str = _setting(
+        "auto", "FORECAST_RUNTIME", "onnx, torch, or auto: the faster one for each model, as measured here"
+    )
     threads: int = _setting(
         0, "FORECAST_THREADS", "threads that read and write bulk requests; 0: one for each core, at most 8"
     )
@@ -121,6 +124,7 @@ class Settings:
         self._require("job_seconds", 0 < self.job_seconds <= 3600, "seconds above 0 and up to 3600")
         self._require("jobs_keep_seconds", 0 < self.jobs_keep_seconds <= 10**8, "seconds above 0")
         self._require("point", self.point in ("median", "mean"), "median or mean")
+        self._require("runtime", self.runtime in ("auto", "onnx", "torch"), "auto, onnx or torch")
         self._require("log_format", self.log_format in ("text", "json"), "text or json")
         self._require("log_level", self.log_level in _LOG_LEVELS, " or ".join(_LOG_LEVELS))
 

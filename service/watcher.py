@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +24,17 @@ from urllib.parse import unquote, urlsplit
 
 from forecast import home
 from forecast.errors import ArtifactError, ForecastError, TrackingError
-from service.manifest import CHAMPION, Cache, CachedVersion, Manifest, Question, Reference, digest_of
+from service.manifest import (
+    CHAMPION,
+    Cache,
+    CachedVersion,
+    Manifest,
+    Question,
+    Reference,
+    digest_of,
+    write_atomically,
+)
+from service.measure import is_measurable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,6 +54,10 @@ KEEP_SECONDS = 3600.0
 DATABASE_REPLACED = 3
 """Exit code: the database is another file than before, and MLflow keeps connections to the old one."""
 
+MEASURE_SECONDS = 120.0
+"""How long the measurement of one version's runtimes may take."""
+
+_MEASURING = threading.Lock()
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -54,8 +69,11 @@ _SETTINGS = {
 class Watcher:
     """One registry and the cache that follows it."""
 
-    def __init__(self, cache: Cache, *, models: tuple[str, ...] = ()) -> None:
+    def __init__(self, cache: Cache, *, models: tuple[str, ...] = (), measures: bool = False) -> None:
+        """measures: find out which runtime answers fastest for each network."""
         self.cache = cache
+        self.measures = measures
+        self._measured: set[str] = set()
         self.models = models
         self._requested: dict[tuple[str, str], None] = {}
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
@@ -140,7 +158,7 @@ class Watcher:
                 if trouble and version == aliases[name].get(CHAMPION):
                     problems[name] = f"version {version} cannot be copied: {trouble}"
             if copy is not None:
-                versions.append(copy)
+                versions.append(replace(copy, runtime=self._runtime(copy)))
         known = {name: own for name, own in (before.known | self._known).items() if name in aliases}
         manifest = Manifest(
             aliases=aliases, versions=tuple(versions), problems=problems, previous=previous, known=known
@@ -148,6 +166,19 @@ class Watcher:
         if is_news or manifest != before or not self.cache.manifest_file.exists():
             self.cache.write(manifest)
             self._sweep(manifest)
+
+    def _runtime(self, copy: CachedVersion) -> dict[str, Any]:
+        """What was measured of a copy's runtimes; a measurement begins where there is none."""
+        if copy.runtime or not self.measures:
+            return copy.runtime
+        folder = self.cache.folder(copy)
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(self.cache.measured_file(copy.digest).read_bytes())
+            return found
+        if copy.digest not in self._measured and is_measurable(folder):
+            self._measured.add(copy.digest)
+            threading.Thread(target=measure_apart, args=[self.cache, copy.digest], daemon=True).start()
+        return {}
 
     def _is_whole(self, copy: CachedVersion) -> bool:
         """Whether a copy is there and as it was made; its content is read once in this process's life."""
@@ -300,8 +331,27 @@ class Watcher:
                 used |= {copy.digest for copy in replace(self.cache, registry=other.parent).read().versions}
         for folder in self.cache.artifacts.iterdir():
             with contextlib.suppress(OSError):
-                if folder.name not in used and time.time() - folder.stat().st_mtime > KEEP_SECONDS:
-                    shutil.rmtree(folder)
+                if (
+                    folder.name.split(".")[0] not in used
+                    and time.time() - folder.stat().st_mtime > KEEP_SECONDS
+                ):
+                    shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+
+
+def measure_apart(cache: Cache, digest: str) -> None:
+    """Have a process measure the runtimes of a copy, and keep what it finds; one at a time."""
+    with _MEASURING:
+        command = [sys.executable, "-m", "service.measure", str(cache.artifacts / digest)]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=MEASURE_SECONDS, check=True
+            )
+            found = json.loads(done.stdout)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            log.warning("the runtimes of %s could not be measured (%s)", digest[:12], type(error).__name__)
+            return
+        write_atomically(cache.measured_file(digest), found)
+        log.info("%s answers for %s (difference %.1e)", found["runtime"], digest[:12], found["parity"])
 
 
 def read_metrics(tags: dict[str, str]) -> dict[str, float | None]:
@@ -389,6 +439,7 @@ def main() -> None:
     parser.add_argument("--poll-seconds", type=float, default=2.0)
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--measure", action="store_true", help="find the fastest runtime of each network")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends us
     _end_with_parent()
@@ -404,7 +455,9 @@ def main() -> None:
     with FileLock(cache.lock_file, poll_interval=0.1):
         for stale in cache.wanted.iterdir():
             stale.unlink(missing_ok=True)
-        Watcher(cache, models=tuple(arguments.model)).run(poll_seconds=arguments.poll_seconds)
+        Watcher(cache, models=tuple(arguments.model), measures=arguments.measure).run(
+            poll_seconds=arguments.poll_seconds
+        )
 
 
 if __name__ == "__main__":

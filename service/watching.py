@@ -43,6 +43,7 @@ class Watching:
         for name in self.settings.models:
             command += ["--model", name]
         command += ["--log-level", self.settings.log_level]
+        command += ["--measure"] if self.settings.runtime == "auto" else []
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ.copy()
         )

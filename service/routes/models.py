@@ -39,6 +39,11 @@ async def show_model(
             "covariates": info.covariates,
             "num_series": info.num_series,
             "accuracy": served.metrics,
+            "runtime": {
+                "name": runtime_of(served),
+                "parity": served.measured.get("parity"),
+                "milliseconds": served.measured.get("milliseconds"),
+            },
             "calibration": {
                 "num_windows": calibration.num_windows,
                 "parametric_quantiles": [
@@ -53,6 +58,13 @@ async def show_model(
             ),
         }
     )
+
+
+def runtime_of(served: Served) -> str:
+    """What runs a model: numpy for a baseline, else onnx or torch."""
+    if served.forecaster.info.kind == "baseline":
+        return "numpy"
+    return "onnx" if type(served.forecaster.backend).__name__ == "OnnxBackend" else "torch"
 
 
 def described(served: Served, aliases: list[str]) -> dict[str, Any]:
