@@ -41,6 +41,7 @@ _KINDS = {
     "method-not-allowed": (405, "This path does not answer to that method"),
     "request-timeout": (408, "The body did not arrive in time"),
     "body-too-large": (413, "The body is larger than this service reads"),
+    "too-much-work": (413, "The request is more work than one answer may take"),
     "unsupported-encoding": (415, "The body is encoded in a way that this service does not read"),
     "invalid-request": (422, "The request does not have the form that is documented"),
     "not-implemented": (501, "This service does not do this"),

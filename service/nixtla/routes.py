@@ -1,18 +1,22 @@
 """The tasks of the nixtla client over HTTP."""
 
-from dataclasses import replace
+import asyncio
+import time
+from collections.abc import Awaitable
 
 from fastapi import APIRouter, Request, Response
 
 from service.body import SMALL_BODY, read_body
-from service.errors import Problem
+from service.errors import Problem, problem
 from service.inference import Parts
+from service.nixtla.answers import Answer
 from service.nixtla.payload import read_content
 from service.nixtla.tasks import Work, task_of
 from service.routes.forecasts import is_large, note_answer
 
 router = APIRouter(include_in_schema=False)
 """Described in docs/nixtla.md: the contract is the client's, not ours."""
+LESS = "pass num_partitions=2 or more to the client"
 
 
 @router.post("/v2/forecast")
@@ -66,13 +70,32 @@ async def _answered(request: Request, name: str) -> Response:
     parts: Parts = request.app.state.parts
     async with parts.place(is_bulk=is_large(request)):
         work = await read_task(request, name, parts)
-        answer = await work(parts, request.is_disconnected)
+        answer = await _in_time(work(parts, request.is_disconnected), parts.settings.request_seconds)
     note_answer(request, answer.served)
     return answer.response(request.scope["state"]["request_id"])
 
 
+async def _in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
+    """The answer; Problem 413 where it takes longer: after a 503 the client would ask again in vain."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise _too_much(seconds) from None
+    except Problem as found:
+        if found.kind == "overloaded" and time.monotonic() - started > 0.9 * seconds:
+            raise _too_much(seconds) from None
+        raise
+
+
+def _too_much(seconds: float) -> Problem:
+    detail = f"the answer was not ready within {seconds:g} s: {LESS}, or submit it as a job: client.jobs"
+    return problem("too-much-work", detail)
+
+
 def advised(found: Problem) -> Problem:
-    """With the client's own words for sending less at a time."""
-    if found.kind != "body-too-large":
+    """With the client's own words for sending less at a time, and no status that it would ask again after."""
+    if found.kind not in ("body-too-large", "request-timeout"):
         return found
-    return replace(found, detail=f"{found.detail}: pass num_partitions=2 or more to the client")
+    return problem("body-too-large", f"{found.detail}: {LESS}", headers=found.headers)

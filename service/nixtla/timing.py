@@ -14,6 +14,8 @@ from service.stamps import to_array
 
 INTEGER_TIME = "MS"
 """What the client sends for integer stamps, then without first stamps."""
+TRADING_DAYS = ("B", "C")
+"""How pandas calls business days, without and with holidays."""
 _LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 
@@ -24,10 +26,10 @@ def grid_of(sent: str | None, series: SeriesSent, forecaster: Forecaster) -> Fre
     has_dates = series.start_datetime is not None
     if sent is None or (sent == INTEGER_TIME and not has_dates):
         return own
+    if own.kind == "trading" and sent in TRADING_DAYS:
+        return own
     asked = Frequency.parse(_pandas(sent))
     if own.is_integer and not has_dates:
-        return own
-    if own.kind == "trading" and asked.unit in ("B", "D"):
         return own
     if not asked.is_compatible(own):
         raise FrequencyError(

@@ -31,7 +31,7 @@ def with_covariates() -> Forecaster:
 
 @pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The service: `air` (1 challenger, 2 champion), `daily`, `hourly`, `steps`, `priced`."""
+    """The service: `air` (1 challenger, 2 champion), `daily`, `hourly`, `steps`, `stocks`, `priced`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORECAST_HOME", str(tmp_path_factory.mktemp("nixtla")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -41,6 +41,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         registry.add("daily", "1", baseline(freq="D"), "champion")
         registry.add("hourly", "1", baseline(freq="h"), "champion")
         registry.add("steps", "1", baseline(freq=1, start=0), "champion")
+        registry.add("stocks", "1", baseline(freq="trading"), "champion")
         registry.add("priced", "1", with_covariates(), "champion")
         with live() as found:
             yield found

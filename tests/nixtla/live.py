@@ -1,39 +1,22 @@
-"""The real application on a real socket, for a client that opens connections of its own."""
+"""The real client, the real application on a real socket, and what they say to each other."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import uvicorn
 from nixtla import NixtlaClient
 
-from service.app import create_app
 from service.settings import Settings
+from tests.service.live import listening
 
 
 @contextmanager
 def live(settings: Settings | None = None) -> Iterator[str]:
-    """The URL of an application over this test's cache; it runs in a thread of its own."""
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings or Settings()), log_config=None, http="httptools", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
+    """The URL of an application over this test's cache."""
+    with listening(settings or Settings()) as (host, port):
+        yield f"http://{host}:{port}"
 
 
 def client_of(url: str, key: str = "none") -> NixtlaClient:

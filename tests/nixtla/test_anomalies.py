@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from nixtla import ApiError, NixtlaClient
 
-from tests.nixtla.live import monthly
+from service.settings import Settings
+from tests.nixtla.live import client_of, live, monthly
+from tests.service.builders import Registry, baseline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:detect_anomalies:FutureWarning"),  # the client announces new names
@@ -75,6 +77,19 @@ def test_online_forecasts_are_those_of_the_cut_history(client: NixtlaClient) -> 
         np.testing.assert_allclose(
             found["TimeGPT"].iloc[first : first + size], alone["TimeGPT"].iloc[:size], rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("call", ["detect_anomalies", "forecast"])
+def test_more_work_than_one_answer_may_take_is_refused_for_good(registry: Registry, call: str) -> None:
+    registry.add("air", "1", baseline(), "champion")
+    df = monthly(2000, ids=tuple(f"s{place:03d}" for place in range(20)), start="1700-01-01")
+    with live(Settings(request_seconds=0.05)) as url:
+        asked: dict[str, Any] = {"freq": "MS", "model": "air", **({"h": 2} if call == "forecast" else {})}
+        with pytest.raises(ApiError, match="num_partitions=2") as refused:
+            getattr(client_of(url), call)(
+                df, **asked, **({"add_history": True} if call == "forecast" else {})
+            )
+    assert refused.value.status_code == 413, "which the client does not ask again after"
 
 
 def test_pauses_are_no_anomalies_and_leave_no_hole(client: NixtlaClient) -> None:

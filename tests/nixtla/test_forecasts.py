@@ -100,6 +100,24 @@ def test_frequencies_of_the_model_in_other_words_are_understood(
     assert len(client.forecast(df, h=3, freq=offset, model=model)) == 3
 
 
+def test_trading_days_are_business_days_with_or_without_holidays(client: NixtlaClient) -> None:
+    holiday = pd.offsets.CustomBusinessDay(holidays=["2024-01-15"])
+    for freq in ("B", holiday):
+        ds = pd.date_range("2024-01-02", periods=60, freq=freq)
+        found = client.forecast(
+            pd.DataFrame({"ds": ds, "y": np.arange(60.0)}), h=3, freq=freq, model="stocks"
+        )
+        assert len(found) == 3
+
+
+@pytest.mark.parametrize("spoil", ["gap", "twice"])
+def test_an_irregular_index_is_refused_by_the_client_itself(client: NixtlaClient, spoil: str) -> None:
+    df = monthly(60)
+    df = df.drop(index=30) if spoil == "gap" else pd.concat([df, df.tail(1)])
+    with pytest.raises(ValueError, match="missing timestamps" if spoil == "gap" else "duplicate"):
+        client.forecast(df, h=2, freq="MS", model="air")
+
+
 def test_missing_values_are_read_as_missing(client: NixtlaClient, url: str) -> None:
     df = monthly(72)
     df.loc[[3, 65, 70], "y"] = np.nan

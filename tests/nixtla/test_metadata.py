@@ -13,7 +13,7 @@ from tests.service.builders import Registry, baseline
 
 
 def test_models_are_listed_and_described(client: NixtlaClient, url: str) -> None:
-    assert client.list_models() == ["air", "daily", "hourly", "priced", "steps"]
+    assert client.list_models() == ["air", "daily", "hourly", "priced", "steps", "stocks"]
     asked = httpx.get(f"{url}/model_params", params={"model": "air@champion", "freq": "MS"}).json()
     posted = httpx.post(f"{url}/model_params", json={"model": "air@champion", "freq": "MS"}).json()
     assert asked == posted == {"detail": {"input_size": 24, "horizon": 6}}
