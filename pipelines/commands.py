@@ -157,17 +157,39 @@ def retrain(
     from pipelines import hooks
     from pipelines import recipe as recipes
     from pipelines import retrain as retraining
+    from pipelines.sections import AFTER_RETRAIN
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run in MLflow is closed
     with redirect_stdout(sys.stderr):
         chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
         with hooks.told(chosen.name, chosen.hooks, say=_say, silent=dry_run) as told:
             outcome = retraining.retrain(chosen, dry_run=dry_run, skip_checks=skip_checks, say=_say)
-            told.update(outcome.to_dict())
+            found = outcome.to_dict()
+            if chosen.forecast and chosen.forecast.when == AFTER_RETRAIN and not dry_run:
+                from pipelines import outputs
+
+                found["forecasts"] = outputs.store(chosen, say=_say).to_dict()
+            told.update(found)
     if as_json:
-        typer.echo(json.dumps(outcome.to_dict(), allow_nan=False))
+        typer.echo(json.dumps(found, allow_nan=False))
     else:
-        _print_outcome(chosen, outcome.to_dict())
+        _print_outcome(chosen, found)
+
+
+def store(
+    recipe: Annotated[str, typer.Argument(help="A name, or a .toml file, with a [forecast] table.")],
+    as_json: AsJson = False,
+) -> None:
+    """Forecast every series of a recipe's data with its champion, and store what is not stored yet."""
+    with redirect_stdout(sys.stderr):
+        from pipelines import outputs
+        from pipelines import recipe as recipes
+
+        found = outputs.store(recipes.load(recipe), say=_say)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        typer.echo(f"{found.stored} new forecasts by version {found.model_version} in {found.output}")
 
 
 def predict(

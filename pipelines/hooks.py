@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from forecast import placeholders
 from forecast.errors import ForecastError
-from pipelines import placeholders
 
 if TYPE_CHECKING:
     from pipelines.sections import Hook, HooksSection

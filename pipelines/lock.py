@@ -48,6 +48,13 @@ def promotion_lock(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def output_lock(name: str) -> Iterator[None]:
+    """Hold the right to store forecasts of the recipe `name`; LockedError at once when it is held."""
+    with _held(f"{name}.forecast", seconds=0.0):
+        yield
+
+
+@contextmanager
 def database_lock(uri: str) -> Iterator[None]:
     """Hold the right to change the tables of a database: PostgreSQL keeps the lock itself."""
     if uri.startswith("postgresql"):
@@ -123,8 +130,9 @@ def _obtained(connection: "sqlalchemy.Connection", key: int, *, seconds: float) 
 
 
 def _busy(name: str, place: str) -> LockedError:
-    own = name.removesuffix(".promotion")
-    what = f"run of the recipe {own!r}" if own == name else f"promotion of {own!r}"
+    own, _, kind = name.rpartition(".")
+    whats = {"promotion": f"promotion of {own!r}", "forecast": f"process that stores forecasts of {own!r}"}
+    what = whats.get(kind, f"run of the recipe {name!r}")
     return LockedError(f"another {what} holds its lock ({place}); wait for it to end and try again")
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from forecast import home
+from forecast import home, placeholders
 from forecast.errors import ColumnsError, DataError, EmptyDataError, SourceError
-from pipelines import placeholders
 from pipelines.sections import DataSection
 
 if TYPE_CHECKING:

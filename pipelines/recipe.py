@@ -7,23 +7,24 @@ import tomllib
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from forecast import home
+from forecast import home, placeholders
 from forecast.errors import NotFoundError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.models.catalog import BASELINES as ALL_BASELINES
 from forecast.models.spec import ModelSpec
-from pipelines import placeholders
 from pipelines.check_sections import ChecksSection
 from pipelines.sections import (
     BASELINES,
     SOURCES,
     BacktestSection,
+    BudgetSection,
     DataSection,
+    ForecastSection,
     GateSection,
     HooksSection,
     RetentionSection,
@@ -45,7 +46,9 @@ _KEPT = frozenset(
 _NOT_OF_THE_MODEL: Any = {
     "data": {*SOURCES, "sha256", "headers", "query"},
     "retention": True,
+    "budget": True,
     "checks": True,
+    "forecast": True,
     "schedule": True,
     "hooks": True,
 }
@@ -69,9 +72,11 @@ class Recipe(Section):
     backtest: BacktestSection = BacktestSection()
     gate: GateSection = GateSection()
     training: TrainingSection = TrainingSection()
+    budget: BudgetSection = BudgetSection()
     retention: RetentionSection = RetentionSection()
     checks: ChecksSection = ChecksSection()
     schedule: ScheduleSection = ScheduleSection()
+    forecast: ForecastSection | None = None
     hooks: HooksSection = HooksSection()
     model: dict[str, Any] = Field(default_factory=dict)
     """`[model]`: further fields of ModelSpec, for every network among the candidates."""
@@ -146,7 +151,8 @@ class Recipe(Section):
 
     def variables(self) -> list[str]:
         """The environment variables that are needed beyond those that were put in when it was read."""
-        kept = [self.data.url, self.data.database, self.data.headers, self.hooks.model_dump()]
+        output = self.forecast.output if self.forecast else None
+        kept = [self.data.url, self.data.database, self.data.headers, self.hooks.model_dump(), output]
         return sorted({name for text in placeholders.texts(kept) for name in placeholders.names(text)})
 
     def digest(self) -> str:
@@ -183,7 +189,7 @@ def load(reference: str) -> Recipe:
     path, origin = _find(reference)
     recipe = parse(_text(path, origin) if path else _builtin_text(reference), origin=origin)
     folder = path.parent if path else None
-    return _with_absolute_path(recipe, folder) if folder else recipe
+    return _with_absolute_paths(recipe, folder) if folder else recipe
 
 
 def parse(text: str, *, origin: str) -> Recipe:
@@ -270,7 +276,11 @@ def _builtin_text(name: str) -> str:
     return (resources.files("pipelines") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _with_absolute_path(recipe: Recipe, folder: Path) -> Recipe:
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    asked = recipe.forecast
+    if asked and asked.output and "://" not in asked.output and not asked.output.startswith("${"):
+        output = str(folder / Path(asked.output).expanduser())
+        recipe = recipe.model_copy(update={"forecast": asked.model_copy(update={"output": output})})
     if not recipe.data.path:
         return recipe
     return with_data(recipe, path=folder / Path(recipe.data.path).expanduser())
@@ -295,6 +305,7 @@ def _keys_beside(keys: list[str]) -> list[str]:
     table: type[BaseModel] = Recipe
     for key in keys[:-1]:
         annotation = table.model_fields[key].annotation
+        annotation = next(iter(get_args(annotation)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         table = annotation

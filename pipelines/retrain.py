@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +12,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
-from forecast.errors import ForecastError, TrackingError
-from pipelines import cards, machine, provenance, registry, sources, tracking
+from forecast.errors import BudgetError, ForecastError, TrackingError
+from pipelines import cards, checkpoints, machine, provenance, registry, sources, tracking
+from pipelines.budget import within
 from pipelines.lock import recipe_lock
 from pipelines.recipe import Recipe
 from pipelines.sections import BASELINES
@@ -35,6 +37,9 @@ Say = Callable[[str], None]
 
 PROGRESS_SECONDS = 10.0
 """Between two lines about the same training."""
+
+CHECKPOINT_SECONDS = float(os.environ.get("FORECAST_CHECKPOINT_SECONDS", "15"))
+"""Between two checkpoints of a training."""
 
 CURVES = ("train_loss", "validation_loss", "learning_rate")
 """What is logged of every epoch, over the optimiser's steps."""
@@ -79,6 +84,12 @@ class Job:
     warnings: tuple[str, ...] = ()
 
     @property
+    def config(self) -> "TrainConfig":
+        """How networks are trained: with checkpoints, so that the same command after a kill goes on."""
+        folder = checkpoints.folder(self.recipe.name, self.identity)
+        return replace(_config(self.recipe), checkpoint=folder, checkpoint_seconds=CHECKPOINT_SECONDS)
+
+    @property
     def identity(self) -> str:
         """A digest of the resolved recipe, the data and the package version."""
         parts = [self.recipe.digest(), self.fingerprint, __version__]
@@ -90,9 +101,11 @@ def retrain(recipe: Recipe, *, dry_run: bool = False, skip_checks: bool = False,
 
     Raises LockedError when another retrain of the recipe is going on, SpecError and DataError for what cannot
     be used, TrackingError when MLflow fails. Nothing is registered, and no alias moves, unless everything
-    before went well. CheckError, a DataError, where the data fails the recipe's checks, unless `skip_checks`.
+    before went well. CheckError, a DataError, where the data fails the recipe's checks, unless `skip_checks`;
+    BudgetError where it needs more than the recipe's [budget]. The same call after a kill goes on where it
+    stood.
     """
-    with recipe_lock(recipe.name):
+    with recipe_lock(recipe.name), within(recipe.budget):
         panel = sources.panel(recipe)
         job = Job(recipe=recipe, panel=panel, fingerprint=panel.fingerprint(), say=say)
         _describe_data(job)
@@ -101,7 +114,11 @@ def retrain(recipe: Recipe, *, dry_run: bool = False, skip_checks: bool = False,
             earlier = None if dry_run else _earlier(job)
             if earlier:
                 return replace(earlier, warnings=tuple(each.message for each in stale))
-            return _train(_checked(job, stale, skip=skip_checks), dry_run=dry_run)
+            job = _checked(job, stale, skip=skip_checks)
+            tracking.close_abandoned(recipe.name)
+            outcome = _train(job, dry_run=dry_run)
+            checkpoints.forget(recipe.name)
+            return outcome
 
 
 def _stale(job: Job) -> "list[Problem]":
@@ -216,7 +233,7 @@ def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks"
     with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
         _log_input(run, job)
         with progress, machine.Sampler() as sampler:
-            evaluated = evaluate(spec, job.panel, blocks, _config(job.recipe), on_epoch=progress)
+            evaluated = evaluate(spec, job.panel, blocks, job.config, on_epoch=progress)
         _log_candidate(run, job, evaluated, progress)
         run.curve(sampler.points())
         if tags["forecast.role"] != "baseline":  # a baseline gets its pictures when it wins
@@ -295,7 +312,7 @@ def _publish(
     job.say(f"{trial.spec.backbone}: trained again on all data")
     if _role(trial.spec) == "baseline":
         _log_figures(trial.run, job, trial.evaluated, [])
-    forecaster = refit_full(decision.winner, job.panel, _config(job.recipe))
+    forecaster = refit_full(decision.winner, job.panel, job.config)
     version = registry.register(
         job.recipe.name,
         forecaster,
@@ -446,7 +463,7 @@ def _log_figures(
         drawn = figures.of_candidate(evaluated, curves, metric=job.recipe.gate.metric)
         for name, figure in drawn:
             run.figure(figure, f"figures/{name}")
-    except TrackingError:
+    except (TrackingError, BudgetError):
         raise
     except Exception as error:  # whatever matplotlib makes of odd data, the model is what counts
         job.say(f"{evaluated.name}: a figure could not be drawn ({type(error).__name__}: {error})")

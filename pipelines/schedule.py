@@ -16,7 +16,7 @@ from pipelines import hooks, schedule_state, triggers
 from pipelines.child import Child, Ended
 from pipelines.recipe import Recipe
 from pipelines.schedule_state import State
-from pipelines.sections import ScheduleSection
+from pipelines.sections import AFTER_RETRAIN, ScheduleSection
 
 Say = Callable[[str], None]
 
@@ -49,9 +49,22 @@ def tasks(recipes: Mapping[str, Recipe]) -> list[Task]:
     names = Counter(each.name for each in recipes.values())
     if twice := [name for name, count in names.items() if count > 1]:
         raise SpecError(f"two of the recipes are named {twice[0]!r}; rename one of them, or leave it out")
+    return [task for reference, each in recipes.items() for task in _of_recipe(reference, each)]
+
+
+def _of_recipe(reference: str, recipe: Recipe) -> list[Task]:
+    own = Task(key=recipe.name, recipe=recipe, command=("retrain", reference, "--json"), when=recipe.schedule)
+    if recipe.forecast is None or recipe.forecast.when == AFTER_RETRAIN:
+        return [own]
+    when = {"cron": recipe.forecast.when, "every": None, "at_start": False}
     return [
-        Task(key=each.name, recipe=each, command=("retrain", reference, "--json"), when=each.schedule)
-        for reference, each in recipes.items()
+        own,
+        Task(
+            key=f"{recipe.name}.forecast",
+            recipe=recipe,
+            command=("store", reference, "--json"),
+            when=recipe.schedule.model_copy(update=when),
+        ),
     ]
 
 

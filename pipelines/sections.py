@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -198,6 +198,14 @@ class TrainingSection(Section):
     device: str = "auto"
 
 
+class BudgetSection(Section):
+    """`[budget]`: what a whole retrain may need; beyond it ends with exit code 1 and registers nothing."""
+
+    seconds: float | None = Field(default=None, gt=0)
+    memory_mib: float | None = Field(default=None, gt=0)
+    """Of this process in the machine's memory."""
+
+
 class RetentionSection(Section):
     """`[retention]`: what `forecast prune` keeps; what has an alias is kept always."""
 
@@ -236,6 +244,33 @@ class ScheduleSection(Section):
             raise ValueError("set `cron` or `every`, not both")
         triggers.check(self)
         return self
+
+
+AFTER_RETRAIN = "after_retrain"
+
+
+class ForecastSection(Section):
+    """`[forecast]`: every series is forecast by the champion and stored; an empty table will do."""
+
+    output: str | None = None
+    """A folder, or a database as SQLAlchemy names it; left out, a folder in FORECAST_HOME."""
+    table: str = Field(default="forecasts", pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+    """In the database."""
+    levels: tuple[Annotated[float, Field(strict=True, gt=0, lt=100)], ...] | None = None
+    """Left out, those of the recipe."""
+    horizon: int | None = Field(default=None, ge=1, strict=True)
+    """Left out, that of the recipe."""
+    when: str = AFTER_RETRAIN
+    """after_retrain, or a cron line for `forecast schedule`, in the time zone of [schedule]."""
+
+    @field_validator("when")
+    @classmethod
+    def _can_be_kept(cls, when: str) -> str:
+        if when != AFTER_RETRAIN:
+            from pipelines import triggers
+
+            triggers.check(ScheduleSection(cron=when))
+        return when
 
 
 class Hook(Section):

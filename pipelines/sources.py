@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forecast import home
+from forecast import home, placeholders
 from forecast.errors import SpecError
-from pipelines import placeholders, places
+from pipelines import places
 from pipelines.recipe import Recipe, builtin_names
 from pipelines.sections import DataSection
 

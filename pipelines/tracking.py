@@ -21,7 +21,7 @@ from filelock import Timeout
 
 from forecast import home
 from forecast.errors import TrackingError
-from pipelines.lock import database_lock
+from pipelines.lock import LOCK_URL, database_lock
 from pipelines.spool import Spool, waiting
 
 if TYPE_CHECKING:
@@ -389,6 +389,22 @@ def retrains(experiment_name: str) -> "list[Run]":
         token = page.token
         if not token:
             return listed
+
+
+def close_abandoned(experiment_name: str) -> None:
+    """End the runs of retrains that were killed: nobody else will. The recipe's lock has to be held.
+
+    Where several hosts share a server without a shared lock, another one may be at work: nothing is touched.
+    """
+    if not home.is_embedded() and not os.environ.get(LOCK_URL):
+        return
+    found = client().get_experiment_by_name(experiment_name)
+    if found is None:
+        return
+    running = client().search_runs([found.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
+    for run in running:
+        if IDENTITY in run.data.tags or "mlflow.parentRunId" in run.data.tags:
+            client().set_terminated(run.info.run_id, "KILLED")
 
 
 def parent_of(run_id: str) -> str | None:

@@ -26,7 +26,7 @@ from service.nixtla import metadata as nixtla_metadata
 from service.nixtla import routes as nixtla_routes
 from service.quick import App, Quick
 from service.request_id import HEADER, RequestIdMiddleware
-from service.routes import anomalies, backtests, docs, forecasts, health, models
+from service.routes import anomalies, backtests, docs, forecasts, health, models, stored
 from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
 from service.security import Keyring, SecurityMiddleware
 from service.settings import Settings
@@ -37,6 +37,7 @@ Errors are RFC 9457 problem details (`application/problem+json`) with at most 20
 
 ROUTERS = (
     forecasts.router,
+    stored.router,
     backtests.router,
     anomalies.router,
     models.router,
@@ -55,6 +56,7 @@ _PROBLEMS = {
     "post /v1/forecasts": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
     "post /v1/backtests": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
     "post /v1/anomalies": (400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+    "get /v1/forecasts/{model}/{unique_id}": (401, 403, 404, 500, 503),
     "get /v1/models": (401, 403, 500),
     "get /v1/models/{name}": (401, 403, 404, 422, 500, 503),
     "get /livez": (500,),

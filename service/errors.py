@@ -20,6 +20,7 @@ from forecast.errors import (
     LevelError,
     LockedError,
     NotFoundError,
+    SourceError,
     SpecError,
     TrackingError,
 )
@@ -60,6 +61,7 @@ _STATUSES: dict[type[ForecastError], int] = {
     DataError: 422,
     SpecError: 422,
     LockedError: 503,
+    SourceError: 503,
     TrackingError: 503,
 }
 _POINTERS: dict[type[ForecastError], str] = {

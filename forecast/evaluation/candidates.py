@@ -1,5 +1,8 @@
 """One candidate through the four blocks: fitted, selected, calibrated and judged."""
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecast.errors import ArtifactError
 from forecast.evaluation.blocks import Blocks, spread_out
 from forecast.evaluation.conformal import fit_calibration
 from forecast.evaluation.metrics import METRICS, Coverage, coverage, score, score_by
@@ -82,6 +86,9 @@ def evaluate(
     each).
     Baselines go the same way in milliseconds; those that are fitted to each history (AutoETS, AutoTheta) are
     selected and calibrated on at most about 200 windows.
+
+    With a `checkpoint` folder in `config` each fit keeps its own in it, and goes on from it: the same call
+    after a kill repeats nothing that was finished.
     """
     begun = time.perf_counter()
     blocks = _affordable(blocks, spec, num_series=len(panel))
@@ -236,4 +243,19 @@ def _fit(
 
     if num_steps is not None:
         config = replace(config, max_steps=max(num_steps, 1), max_epochs=None, max_seconds=None)
-    return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out)
+    if config.checkpoint is None:
+        return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out)
+    folder = config.checkpoint / _fit_key(spec, panel, config, held_out)
+    config = replace(config, checkpoint=folder)
+    try:
+        resume_from = folder if folder.is_dir() else None
+        return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out, resume_from=resume_from)
+    except ArtifactError:  # damaged, or of other data: begin anew
+        shutil.rmtree(folder)
+        return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out)
+
+
+def _fit_key(spec: ModelSpec, panel: Panel, config: TrainConfig, held_out: int) -> str:
+    """Tells one fit of a candidate from the others, the same in every process."""
+    told = [spec.to_dict(), {**config.to_dict(), "checkpoint": None}, held_out, panel.lengths.sum().item()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

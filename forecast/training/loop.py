@@ -93,8 +93,8 @@ class Training:
     def run(self, progress: Progress, *, save: Any = None) -> Progressed:
         """Train to the end of the plan, the limit of seconds, or the end of patience.
 
-        `save` is called with nothing at times when a checkpoint is due. TrainingError where the loss is no
-        number.
+        `save` is called with nothing at times when a checkpoint is due, and at the end. TrainingError where
+        the loss is no number.
         """
         began, saved = time.monotonic() - self.at.seconds, time.monotonic()
         if self.at.step == 0:
@@ -111,6 +111,8 @@ class Training:
                 saved = time.monotonic()
         if self.at.loss_steps:  # the limit of seconds came between two checks
             progress.check(self._check())
+        if save is not None:  # the end too, so that a finished training need not be repeated
+            save()
         self._keep_best()
         return self.at
 

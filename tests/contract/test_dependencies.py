@@ -20,7 +20,7 @@ COME_WITH = {
     "pydantic_core": "pydantic",
 }
 """Modules of a package's own requirements that its users are meant to import."""
-OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "statsforecast"}
+OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "sqlalchemy", "statsforecast"}
 """What the library uses where it is there, and names in an error where it is needed and missing."""
 
 
