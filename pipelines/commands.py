@@ -194,21 +194,34 @@ def store(
 
 def predict(
     model: Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME/VERSION.")],
-    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the histories.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A CSV or Parquet file with the histories, or a folder (or pattern) of such files."
+        ),
+    ],
     horizon: Annotated[int | None, typer.Option(help="Steps to forecast; default: as trained.")] = None,
     level: Annotated[
         list[float] | None,
         typer.Option(help="An interval in percent, repeatable; default: the recipe's levels."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write to this .csv, .parquet or .json file; left out, CSV on stdout.")
+        Path | None,
+        typer.Option(
+            help="Write to this .csv, .parquet or .json file; left out, CSV on stdout. A folder for a folder."
+        ),
     ] = None,
     columns: Columns = None,
 ) -> None:
-    """Forecast the series of a file with a registered model."""
+    """Forecast the series of a file, or of a folder file by file, with a registered model."""
+    from pipelines import bulk
+
     for each in level or []:
         if not 0 < each < 100:
             raise LevelError(f"a level is a percentage between 0 and 100, such as 80, and got {each:g}")
+    if bulk.is_partitioned(data):
+        _predict_partitions(model, data, output, horizon=horizon, levels=level, columns=_columns(columns))
+        return
     if output and output.suffix not in OUTPUT_SUFFIXES:
         raise SpecError(f"--output {output} is of an unknown kind; end it in {', '.join(OUTPUT_SUFFIXES)}")
     with redirect_stdout(sys.stderr):
@@ -247,6 +260,41 @@ def _forecast(
         if notes:
             _say(f"{unique_id}: {', '.join(notes)}")
     return forecast.to_frame(levels=version.levels if levels is None else levels)
+
+
+def _predict_partitions(
+    model: str,
+    data: Path,
+    output: Path | None,
+    *,
+    horizon: int | None,
+    levels: list[float] | None,
+    columns: dict[str, str],
+) -> None:
+    """A folder of forecasts for a folder of histories."""
+    if output is None or output.suffix in OUTPUT_SUFFIXES:
+        raise SpecError(f"{data} is many files, and so are its forecasts; name a folder as --output")
+    with redirect_stdout(sys.stderr):
+        from pipelines import bulk, registry
+
+        version = registry.find(model)
+        forecaster = registry.load(version)
+        asked = bulk.Asked(
+            model=version.name,
+            version=version.version,
+            horizon=horizon or forecaster.horizon,
+            levels=version.levels if levels is None else tuple(levels),
+        )
+        freq = forecaster.info.freq
+        num_rows = bulk.predict(
+            forecaster,
+            asked,
+            data,
+            output,
+            read=lambda path: _histories(version, path, freq=freq, columns=columns),
+            say=_say,
+        )
+    _say(f"wrote {num_rows:,} rows to {output}")
 
 
 def _histories(version: "Version", data: Path, *, freq: str | int, columns: dict[str, str]) -> "Panel":

@@ -88,7 +88,8 @@ def read(
     """The series of a file, read as `data` says; DataError where there is none or it cannot be used."""
     from forecast.series import read as readers
 
-    if data.resample or kind(path) == "folder":
+    is_partition = kind(path) == "parquet" and any("=" in part for part in path.parts[:-1])
+    if data.resample or is_partition or kind(path) == "folder":
         table, order = places.table([path], data)
         return _of_table(table, order, data, freq=freq, season_length=season_length)
     options = {**_options(data), "freq": freq, "season_length": season_length}
