@@ -21,7 +21,6 @@ from service.nixtla.panels import panel_of
 from service.nixtla.payload import AnomaliesAsked, Asked, OnlineAnomaliesAsked
 from service.nixtla.replays import (
     Tails,
-    check_past,
     check_room,
     laid_out,
     positions,
@@ -59,7 +58,6 @@ async def online_anomalies(
     """The last `detection_size` steps of every series, judged by forecasts of h steps."""
     served, _ = await resolve(asked.model, parts)
     level, horizon = level_of(asked), asked_horizon(asked.h, served.forecaster)
-    check_past(served.forecaster, horizon)
     stride = asked.step_size or horizon
     if stride > horizon:
         raise problem(

@@ -12,7 +12,6 @@ from service.nixtla.panels import Sent, panel_of
 from service.nixtla.payload import Asked, CrossValidationAsked, FittedAsked
 from service.nixtla.replays import (
     Tails,
-    check_past,
     check_room,
     covering,
     laid_out,
@@ -30,7 +29,6 @@ async def cross_validation(
         return await fitted(asked, parts, is_gone)
     served, _ = await resolve(asked.model, parts)
     horizon = asked_horizon(asked.h, served.forecaster)
-    check_past(served.forecaster, horizon)
     check_count(len(asked.series) * asked.n_windows, horizon, served, parts)
     sent = await parts.workers.run(lambda: panel_of(asked, served.forecaster, horizon=0))
     windows = rolling(

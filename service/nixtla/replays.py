@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast.errors import ContextError, CovariateError
+from forecast.errors import ContextError
 from forecast.models.forecaster import Forecaster
 from forecast.series.forecast import Forecast
 from forecast.series.panel import Panel
@@ -93,14 +93,6 @@ def check_room(panel: Panel, windows: Windows, wanted: int, *, needed: int) -> N
         "values before each; send longer histories, or ask for a smaller n_windows, step_size, h or "
         "detection_size"
     )
-
-
-def check_past(forecaster: Forecaster, horizon: int) -> None:
-    """CovariateError beyond the horizon of a model whose past covariates have no future."""
-    if horizon > forecaster.horizon and forecaster.info.covariates.get("past"):
-        raise CovariateError(
-            f"the model uses past covariates and forecasts {forecaster.horizon} steps; ask for no larger h"
-        )
 
 
 def replay_notes(replayed: Replayed, levels: tuple[float, ...]) -> tuple[str, ...]:
