@@ -26,6 +26,8 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "air_passengers"
 POLL_SECONDS = 2.0
+SLACK_SECONDS = 1.0
+"""What copying, loading and looking may take beside the poll interval."""
 STARTED = time.monotonic()
 
 LIBRARY = """
@@ -324,18 +326,33 @@ def promote(box: Box) -> str:
     require(newest != "1" and len(versions) > 1, f"no second version was made: {versions}")
     if served_version(box) == newest:  # it won; the point is a promotion that we can time
         newest = "1"
-    box.compose("exec", "-T", "scheduler", "forecast", "promote", MODEL, newest, "--reason", "compose-test")
-    promoted = time.monotonic()
-    wait_for(f"version {newest} in the service", lambda: served_version(box) == newest, seconds=60)
-    seconds = time.monotonic() - promoted
+    seconds = seconds_to_serve(box, newest)
+    allowed = POLL_SECONDS + SLACK_SECONDS
     require(
-        seconds <= POLL_SECONDS + 0.5,
-        f"the promotion took {seconds:.1f} s, and the poll interval is {POLL_SECONDS} s",
+        seconds <= allowed,
+        f"the promotion took {seconds:.1f} s to serve, and more than {allowed} s is too long",
     )
-    say(
-        f"version {newest} was promoted and served {seconds:.1f} s later (poll interval {POLL_SECONDS:.0f} s)"
-    )
+    say(f"version {newest} served {seconds:.1f} s after its promotion (poll interval {POLL_SECONDS:.0f} s)")
     return newest
+
+
+def seconds_to_serve(box: Box, version: str) -> float:
+    """Promote a version; the time from the move of the alias in MLflow to the first answer by it."""
+    command = ["docker", "compose", "exec", "-T", "scheduler", "forecast", "promote", MODEL, version]
+    with subprocess.Popen(
+        [*command, "--reason", "compose-test"], cwd=ROOT, env=box.environment, stdout=subprocess.DEVNULL
+    ) as promotion:
+        alias = f"registered-models/alias?name={MODEL}&alias=champion"
+        wait_for(
+            "the move of the alias",
+            lambda: str(box.mlflow(alias)["model_version"]["version"]) == version,
+            seconds=120,
+        )
+        moved = time.monotonic()
+        wait_for(f"version {version} in the service", lambda: served_version(box) == version, seconds=60)
+        seconds = time.monotonic() - moved
+        require(promotion.wait(timeout=120) == 0, "forecast promote failed")
+    return seconds
 
 
 def stop_gracefully(box: Box) -> None:
