@@ -5,7 +5,7 @@ TORCH_VERSION ?= 2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 INSTALL = PYTHON=$(PYTHON) VENV=$(VENV) TORCH_VERSION=$(TORCH_VERSION) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) sh scripts/install.sh
 
-.PHONY: help demo test test-slow test-pandas3 check install install-dev clean up down key backup restore stack compose-check compose-test
+.PHONY: help demo test test-slow test-pandas3 check install install-dev audit clean up down key backup restore stack compose-check compose-test
 
 help:
 	@echo "make demo       install, train on 144 months of real air passengers, promote, serve, print a forecast"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make test-pandas3  run the library's tests with pandas 3 and without statsforecast"
 	@echo "make check      run the linters and the type checker"
+	@echo "make audit      ask for known vulnerabilities of what is pinned"
 	@echo "make install    only make the virtual environment $(VENV)"
 	@echo "make up         start the whole system in containers: PostgreSQL, MLflow, service, scheduler"
 	@echo "make down       stop it; what it has learned stays"
@@ -72,6 +73,10 @@ restore:
 # Without containers, for development: PostgreSQL from the local programs, MLflow, scheduler, service.
 stack: install
 	@$(VENV)/bin/python scripts/stack.py $(STACK)
+
+# Known vulnerabilities of what is pinned; lets the build go on where nobody can be asked.
+audit: install-dev
+	$(VENV)/bin/python scripts/audit.py
 
 compose-check: install-dev
 	@$(VENV)/bin/python scripts/compose_check.py

@@ -1,6 +1,7 @@
 """The HTTP application: the parts, put together."""
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
+from forecast.errors import SpecError
 from service.admission import AdmissionMiddleware
 from service.answers import ProblemOut
 from service.batching import Batcher
@@ -28,7 +30,7 @@ from service.quick import App, Quick
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import anomalies, backtests, docs, forecasts, health, models, stored
 from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
-from service.security import Keyring, SecurityMiddleware
+from service.security import OPEN, Keyring, SecurityMiddleware
 from service.settings import Settings
 
 _ABOUT = """Forecasts by every model whose version carries the alias `champion`.
@@ -104,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        **telemetry(settings),
     )
     parts = Parts(
         settings=settings,
@@ -130,9 +133,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityMiddleware, keyring=app.state.keyring)
     app.add_middleware(AdmissionMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware)
-    app.quick = Quick(parts, app.state.keyring, app.state.metrics)
+    if not settings.otel:  # FastAPI sees only what goes through it
+        app.quick = Quick(parts, app.state.keyring, app.state.metrics)
     _describe(app)
     return app
+
+
+def telemetry(settings: Settings) -> dict[str, Any]:
+    """FastAPI's own OpenTelemetry where it is asked for; SpecError where its packages are missing."""
+    if not settings.otel:
+        return {}
+    if importlib.util.find_spec("opentelemetry.exporter") is None:
+        raise SpecError("FORECAST_OTEL needs OpenTelemetry's exporter: pip install 'forecast[otel]'")
+    return {"telemetry": {"auto_configure": True, "exclude": lambda scope: scope["path"] in OPEN}}
 
 
 def _describe(app: FastAPI) -> None:

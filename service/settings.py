@@ -94,6 +94,11 @@ class Settings:
         3_600.0, "FORECAST_JOB_SECONDS", "how long a job may be computed; clients may ask for less"
     )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
+    otel: bool = _setting(
+        False,
+        "FORECAST_OTEL",
+        "send traces and metrics by OTLP, as OTEL_EXPORTER_OTLP_ENDPOINT says (extra `otel`)",
+    )
     log_level: str = _setting(
         "info", "FORECAST_LOG_LEVEL", "debug, info, warning or error; logs go to stderr"
     )

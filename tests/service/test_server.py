@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +209,50 @@ def test_a_stop_says_that_it_is_not_ready_and_still_answers_for_a_while(
         assert service.client.get("/readyz").json() == {"status": "stopping"}
         assert asked_anew(service) == 200
         assert service.process.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_promotions_under_load_lose_no_request_and_mix_no_versions(
+    registered: Registered, command: list[str]
+) -> None:
+    for backbone in ("naive", "drift"):
+        registered.version("air", baseline(backbone), "champion")
+    asked = request_body(series=[{**request_body()["series"][0], "unique_id": str(i)} for i in range(5)])
+    with started(command, "--workers", "2") as service:
+        service.until(lambda: service.version() == "2")
+        url = service.client.base_url.join("/v1/forecasts")
+        expected = {
+            version: service.client.post("/v1/forecasts", json={**asked, "model": f"air/{version}"}).json()
+            for version in ("1", "2")
+        }
+        stopping = threading.Event()
+        seen: Counter[str] = Counter()
+        failures: list[str] = []
+
+        def ask() -> None:
+            with httpx.Client(timeout=60) as client:
+                while not stopping.is_set():
+                    answer = client.post(url, json=asked)
+                    if answer.status_code != 200:
+                        failures.append(answer.text)
+                        continue
+                    version = answer.json()["model"]["version"]
+                    seen[version] += 1
+                    if answer.json()["forecasts"] != expected[version]["forecasts"]:
+                        failures.append(f"numbers of another version in an answer of {version}")
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for turn in range(8):
+            registered.client.set_registered_model_alias("air", "champion", str(turn % 2 + 1))
+            time.sleep(1)
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert seen["1"] > 10
+    assert seen["2"] > 10
 
 
 def workers_of(service: Service) -> list[psutil.Process]:
