@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,6 +19,9 @@ from service.routes.forecasts import is_large, note_answer
 router = APIRouter(include_in_schema=False)
 """Described in docs/nixtla.md: the contract is the client's, not ours."""
 LESS = "pass num_partitions=2 or more to the client"
+PATIENCE = 0.5
+"""The share of a request's time for which it waits while the service is busy."""
+AGAIN_SECONDS = 0.2
 
 
 @router.post("/v2/forecast")
@@ -68,11 +73,25 @@ def _read(name: str, body: bytes) -> Work:
 
 async def _answered(request: Request, name: str) -> Response:
     parts: Parts = request.app.state.parts
-    async with parts.place(is_bulk=is_large(request)):
+    seconds = parts.settings.request_seconds
+    waiting = replace(parts, settings=replace(parts.settings, hold_seconds=seconds * PATIENCE))
+    async with waiting.place(is_bulk=is_large(request)):
         work = await read_task(request, name, parts)
-        answer = await _in_time(work(parts, request.is_disconnected), parts.settings.request_seconds)
+        answer = await _in_time(_patiently(partial(work, parts, request.is_disconnected), seconds), seconds)
     note_answer(request, answer.served)
     return answer.response(request.scope["state"]["request_id"])
+
+
+async def _patiently(work: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """The answer, for which a busy service is asked again: the client would wait for ten seconds."""
+    deadline = time.monotonic() + seconds * PATIENCE
+    while True:
+        try:
+            return await work()
+        except Problem as found:
+            if found.kind != "overloaded" or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _in_time(answer: Awaitable[Answer], seconds: float) -> Answer:

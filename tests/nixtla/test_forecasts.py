@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from nixtla import ApiError, NixtlaClient
 
-from tests.nixtla.live import monthly, native
+from service.settings import Settings
+from tests.nixtla.live import client_of, live, monthly, native
+from tests.service.builders import Registry, baseline
 
 
 def test_the_client_shows_what_the_native_api_answers(
@@ -55,6 +57,15 @@ def test_partitions_and_order_change_nothing(client: NixtlaClient) -> None:
         shuffled.sort_values(["unique_id", "ds"], ignore_index=True),
         rtol=1e-6,
     )
+
+
+def test_partitions_do_not_crowd_each_other_out(registry: Registry) -> None:
+    registry.add("air", "1", baseline(), "champion")
+    df = monthly(60, ids=tuple(f"s{place:04d}" for place in range(400)))
+    narrow = Settings(queue_rows=1, hold_seconds=0.001, bulk_requests=1)
+    with live(narrow) as url:
+        found = client_of(url).forecast(df, h=2, freq="MS", model="air", num_partitions=10)
+    assert len(found) == 800, "the client gives up at the first 503"
 
 
 def test_polars_frames_come_back_as_polars(client: NixtlaClient, df: pd.DataFrame) -> None:
