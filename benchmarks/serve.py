@@ -297,8 +297,8 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     raise SystemExit(f"{url} did not answer within a minute")
 
 
-def register() -> str:
-    """The model as version 1 of `bench` with the alias champion, logged as the pipelines log it."""
+def register(seed: int = 0) -> str:
+    """The model as the next version of `bench`, version 1 its champion, logged as the pipelines log it."""
     import mlflow
     import torch
 
@@ -323,7 +323,7 @@ def register() -> str:
         members=1,
     )
     spec, _ = resolve(asked, panel)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     module = ForecastNetwork(spec)
     with torch.no_grad():
         for weights in module.parameters():
@@ -340,7 +340,8 @@ def register() -> str:
     home.home().mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(home.tracking_uri())
     os.environ["MLFLOW_TRACKING_URI"] = home.tracking_uri()
-    mlflow.create_experiment("bench", home.artifact_root().as_uri())
+    if mlflow.get_experiment_by_name("bench") is None:
+        mlflow.create_experiment("bench", home.artifact_root().as_uri())
     mlflow.set_experiment("bench")
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run():
         folder = artifact.save(forecaster, Path(scratch) / "forecaster")
@@ -405,7 +406,7 @@ def open_loop_case(bench: Bench, ours: Server, lines: Path, share: float, capaci
     ]
     found = {name: statistics.median(getattr(run, name) for run in runs) for name in vars(runs[0])}
     p99 = found.pop("p99")
-    more = {"arrivals_per_second": round(rate, 1), **{name: round(each, 4) for name, each in found.items()}}
+    more = {"arrivals_per_second": round(rate, 1), **{name: _rounded(each) for name, each in found.items()}}
     report(f"open_loop_{round(100 * share)}_percent_p99_ms", p99, 1000 * CONCURRENCY / capacity, **more)
 
 
@@ -423,6 +424,11 @@ class OpenLoop:
     """Shares of all."""
     refused: float
     answered_per_second: float
+
+
+def _rounded(figure: float) -> float | None:
+    """For JSON, which knows no NaN."""
+    return None if math.isnan(figure) else round(figure, 4)
 
 
 async def open_loop(url: str, lines: Path, *, rate: float, seconds: float) -> OpenLoop:

@@ -43,6 +43,8 @@ log = logging.getLogger("service.watcher")
 
 LOOK_SECONDS = 0.05
 """How often questions are looked for."""
+START_SECONDS = 1.5
+"""On a single core, how long workers with a warm cache may start before MLflow is imported beside them."""
 RETRY_SECONDS = 30.0
 """How long a version that could not be copied is left alone."""
 MAX_REQUESTED = 32
@@ -453,6 +455,8 @@ def main() -> None:
         log.error("the cache cannot be written (%s); set FORECAST_HOME to a folder that can", error)
         sys.exit(1)
     with FileLock(cache.lock_file, poll_interval=0.1):
+        if len(os.sched_getaffinity(0)) == 1 and cache.manifest_file.exists():
+            time.sleep(START_SECONDS)
         for stale in cache.wanted.iterdir():
             stale.unlink(missing_ok=True)
         Watcher(cache, models=tuple(arguments.model), measures=arguments.measure).run(

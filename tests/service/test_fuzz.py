@@ -1,8 +1,12 @@
 """Whatever a client sends: an answer or a problem, never a 500, never a number that JSON does not know."""
 
+import gzip
 import json
 from typing import Any
 
+import numpy as np
+import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -121,3 +125,115 @@ def test_any_monthly_stamps(client: Client, months: list[int]) -> None:
     rises = months == sorted(set(months))
     status = check(client, json.dumps(request_body(series=[one])).encode())
     assert (status == 200) == rises or (status == 422 and max(months) - min(months) >= 36)
+
+
+def arrow_body(**changes: Any) -> bytes:
+    """A good Arrow request, or one with other columns."""
+    import pyarrow as pa
+
+    columns = {
+        "unique_id": ["AP"],
+        "start": pa.array([np.datetime64("2020-01-01", "us")]),
+        "y": pa.array([monthly_values()], pa.list_(pa.float64())),
+    }
+    table = pa.table({**columns, **changes})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+GOOD_ARROW = arrow_body()
+ARROW = {"content-type": "application/vnd.apache.arrow.stream"}
+
+
+def check_coded(client: Client, body: bytes, headers: dict[str, str], path: str = "/v1/forecasts") -> int:
+    """The status of a well-formed answer to a body that is not plain JSON."""
+    response = client.request("POST", path, content=body, headers=headers)
+    assert response.status_code in (200, 400, 404, 413, 415, 422), response.text
+    json.loads(response.content, parse_constant=lambda name: 1 / 0)
+    assert len(response.content) < 20_000
+    return response.status_code
+
+
+@SLOW
+@given(st.binary(max_size=300))
+def test_any_bytes_as_arrow(client: Client, body: bytes) -> None:
+    assert check_coded(client, body, ARROW, "/v1/forecasts?model=air") in (400, 415, 422)
+
+
+@settings(SLOW, max_examples=300)
+@given(
+    st.integers(0, len(GOOD_ARROW) - 1),
+    st.binary(min_size=1, max_size=4),
+    st.sampled_from(["change", "cut", "insert"]),
+)
+def test_a_good_arrow_stream_that_was_damaged(client: Client, place: int, some: bytes, how: str) -> None:
+    tail = {"change": GOOD_ARROW[place + len(some) :], "cut": b"", "insert": GOOD_ARROW[place:]}[how]
+    check_coded(client, GOOD_ARROW[:place] + some + tail, ARROW, "/v1/forecasts?model=air")
+
+
+@SLOW
+@given(
+    st.lists(st.floats() | st.none(), max_size=40),
+    st.sampled_from(["float32", "float64", "int64", "int8"]),
+    st.integers(-(2**62), 2**62),
+)
+def test_any_arrow_values_and_starts(client: Client, values: list[Any], kind: str, start: int) -> None:
+    import pyarrow as pa
+
+    try:
+        y = pa.array([values], pa.list_(pa.type_for_alias(kind)))
+    except pa.ArrowException:
+        return
+    body = arrow_body(y=y, start=pa.array([start], pa.timestamp("us")))
+    check_coded(client, body, ARROW, "/v1/forecasts?model=air&levels=80")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@settings(SLOW, max_examples=200)
+@given(st.integers(0, 10_000), st.binary(max_size=4), st.booleans())
+def test_a_packed_body_that_was_damaged(
+    client: Client, encoding: str, place: int, some: bytes, is_cut: bool
+) -> None:
+    plain = json.dumps(request_body(levels=[80])).encode()
+    packed = gzip.compress(plain) if encoding == "gzip" else zstandard.compress(plain)
+    place %= len(packed)
+    body = packed[:place] + some + (b"" if is_cut else packed[place + len(some) :])
+    check_coded(client, body, {"content-encoding": encoding})
+
+
+@SLOW
+@given(st.binary(max_size=100), st.sampled_from(["gzip", "zstd"]))
+def test_any_bytes_as_packed(client: Client, body: bytes, encoding: str) -> None:
+    assert check_coded(client, body, {"content-encoding": encoding}) in (400, 413)
+
+
+@SLOW
+@given(
+    request,
+    st.sampled_from(["/v1/backtests", "/v1/anomalies"]),
+    st.dictionaries(
+        st.sampled_from(["num_windows", "stride", "level", "last", "horizon", "levels"]), anything, max_size=3
+    ),
+)
+def test_nearly_right_requests_for_the_past(
+    client: Client, content: Any, path: str, more: dict[str, Any]
+) -> None:
+    wanted = {key: value for key, value in content.items() if key in ("model", "series", "freq")}
+    check_coded(client, json.dumps({**wanted, **more}).encode(), {}, path)
+
+
+@SLOW
+@given(good_values, stamp, st.integers(1, 24), st.integers(1, 8), st.integers(1, 8), st.integers(1, 50))
+def test_any_history_is_replayed_and_judged(
+    client: Client, values: list[float | None], start: str, horizon: int, windows: int, stride: int, last: int
+) -> None:
+    series = [{"unique_id": "a", "start": start[:8] + "01" + start[10:], "y": values}]
+    whole = {"model": "air", "series": series}
+    asked = {**whole, "horizon": horizon, "num_windows": windows, "stride": stride}
+    for path, sent in (("/v1/backtests", asked), ("/v1/anomalies", {**whole, "last": last})):
+        response = client.request("POST", path, json=sent)
+        assert response.status_code in (200, 422), response.text
+        json.loads(response.content, parse_constant=lambda name: 1 / 0)
