@@ -176,6 +176,30 @@ def retrain(
         _print_outcome(chosen, found)
 
 
+def replay(
+    run_id: Annotated[
+        str, typer.Argument(help="The run of a retrain in MLflow, or of one of its candidates.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Read this file in place of the recipe's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Repeat a retrain from MLflow: the same figures on the same data, or what differs (exit code 1)."""
+    with redirect_stdout(sys.stderr):
+        from pipelines import replay as repeating
+
+        found = repeating.replay(run_id, data=data, say=_say)
+    if as_json:
+        typer.echo(json.dumps(found, allow_nan=False))
+    else:
+        for line in found["differs"]:
+            typer.echo(f"- {line}")
+        names = {row["candidate"] for row in found["metrics"]}
+        same = f"the same figures for all of {len(names)} candidates"
+        typer.echo(f"{found['recipe']}: {same if found['same'] else 'not the same figures'}")
+    if not found["same"]:
+        raise typer.Exit(1)
+
+
 def store(
     recipe: Annotated[str, typer.Argument(help="A name, or a .toml file, with a [forecast] table.")],
     as_json: AsJson = False,

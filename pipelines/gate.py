@@ -22,6 +22,7 @@ from forecast.errors import DataError, TrainingError
 from forecast.evaluation.candidates import Evaluated, choose
 from forecast.evaluation.compare import CONFIDENCE, Verdict, compare
 from pipelines.recipe import Recipe
+from pipelines.sections import SEARCHED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,8 @@ def strongest(candidates: Sequence[Evaluated], recipe: Recipe) -> tuple[Evaluate
     metric = recipe.gate.metric
     scored = [each for each in candidates if math.isfinite(_score(each, metric))]
     rivals = [each for each in scored if each.name in recipe.gate.must_beat]
-    contenders = [each for each in scored if each.name in recipe.candidates and each not in rivals]
+    names = {*recipe.candidates, SEARCHED}
+    contenders = [each for each in scored if each.name in names and each not in rivals]
     if not contenders and not rivals:
         raise TrainingError(
             f"no candidate has a finite {metric}: the unseen windows hold no observed value; give more "

@@ -29,6 +29,7 @@ from pipelines.sections import (
     HooksSection,
     RetentionSection,
     ScheduleSection,
+    SearchSection,
     Section,
     TrainingSection,
     listed,
@@ -39,7 +40,14 @@ _SET_ELSEWHERE = ("backbone", "horizon", "season_length", "context_length")
 _OF_EVERY_MODEL = ("quantile_levels", "min_context", "max_horizon", "lower_bound", "upper_bound", "integer")
 
 _KEPT = frozenset(
-    {("data", "url"), ("data", "database"), ("data", "headers"), ("hooks",), ("forecast", "output")}
+    {
+        ("data", "url"),
+        ("data", "database"),
+        ("data", "headers"),
+        ("hooks",),
+        ("forecast", "output"),
+        ("search", "storage"),
+    }
 )
 """Where `${NAME}` stays as written until it is used, so that its value is in no log and no answer."""
 
@@ -72,6 +80,7 @@ class Recipe(Section):
     backtest: BacktestSection = BacktestSection()
     gate: GateSection = GateSection()
     training: TrainingSection = TrainingSection()
+    search: SearchSection | None = None
     budget: BudgetSection = BudgetSection()
     retention: RetentionSection = RetentionSection()
     checks: ChecksSection = ChecksSection()
@@ -152,7 +161,15 @@ class Recipe(Section):
     def variables(self) -> list[str]:
         """The environment variables that are needed beyond those that were put in when it was read."""
         output = self.forecast.output if self.forecast else None
-        kept = [self.data.url, self.data.database, self.data.headers, self.hooks.model_dump(), output]
+        storage = self.search.storage if self.search else None
+        kept = [
+            self.data.url,
+            self.data.database,
+            self.data.headers,
+            self.hooks.model_dump(),
+            output,
+            storage,
+        ]
         return sorted({name for text in placeholders.texts(kept) for name in placeholders.names(text)})
 
     def digest(self) -> str:

@@ -17,7 +17,7 @@ from pipelines import cards, checkpoints, machine, provenance, registry, sources
 from pipelines.budget import within
 from pipelines.lock import recipe_lock
 from pipelines.recipe import Recipe
-from pipelines.sections import BASELINES
+from pipelines.sections import BASELINES, SEARCHED
 from pipelines.tracking import IDENTITY
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
     with tracking.run(experiment, name=_run_name(), tags=tags) as parent:
         _log_job(parent, job)
         trials = [_try(job, parent, spec, blocks) for spec in recipe.specs()]
+        trials += _searched(job, parent, blocks)
         incumbent = _incumbent(job, parent, trials, blocks)
         candidates = [trial.evaluated for trial in trials]
         decision = gate.decide(candidates, recipe, incumbent=incumbent)
@@ -218,31 +219,54 @@ class Trial:
     """As asked, before the rules filled in what was left open."""
     evaluated: "Evaluated"
     run: tracking.OpenRun
+    config: "TrainConfig"
+    """How it is trained, and trained again on all data."""
 
 
-def _try(job: Job, parent: tracking.OpenRun, spec: "ModelSpec", blocks: "Blocks", role: str = "") -> Trial:
+def _searched(job: Job, parent: tracking.OpenRun, blocks: "Blocks") -> list[Trial]:
+    """The best trial of the recipe's [search] as one more candidate; none without a search."""
+    if job.recipe.search is None:
+        return []
+    from pipelines.search import search
+
+    found = search(job, parent, blocks)
+    if found is None:
+        return []
+    return [_try(job, parent, found.spec, blocks, name=SEARCHED, training=found.training)]
+
+
+def _try(
+    job: Job,
+    parent: tracking.OpenRun,
+    spec: "ModelSpec",
+    blocks: "Blocks",
+    role: str = "",
+    name: str = "",
+    training: Mapping[str, Any] | None = None,
+) -> Trial:
     """Evaluate one candidate and log it as a child run."""
     from forecast.evaluation.candidates import evaluate
 
-    progress = Progress(say=job.say, name=spec.backbone)
+    name, config = name or spec.backbone, replace(job.config, **(training or {}))
+    progress = Progress(say=job.say, name=name)
     tags = {
         "forecast.candidate": spec.backbone,
         "forecast.role": role or _role(spec),
         **provenance.code(),
     }
-    with tracking.run(parent.experiment_id, name=spec.backbone, tags=tags, parent=parent) as run:
+    with tracking.run(parent.experiment_id, name=name, tags=tags, parent=parent) as run:
         _log_input(run, job)
         with progress, machine.Sampler() as sampler:
-            evaluated = evaluate(spec, job.panel, blocks, job.config, on_epoch=progress)
-        _log_candidate(run, job, evaluated, progress)
+            evaluated = replace(evaluate(spec, job.panel, blocks, config, on_epoch=progress), name=name)
+        _log_candidate(run, job, evaluated, progress, replace(config, checkpoint=None))
         run.curve(sampler.points())
         if tags["forecast.role"] != "baseline":  # a baseline gets its pictures when it wins
             _log_figures(run, job, evaluated, list(progress.curves()))
     metric = job.recipe.gate.metric
     value = evaluated.metrics[metric]
     windows = f"{len(blocks.judge)} unseen windows per series"
-    job.say(f"{spec.backbone}: {metric} {value:.4g} on {windows}, {progress.took}")
-    return Trial(spec=spec, evaluated=evaluated, run=run)
+    job.say(f"{name}: {metric} {value:.4g} on {windows}, {progress.took}")
+    return Trial(spec=spec, evaluated=evaluated, run=run, config=config)
 
 
 def _incumbent(
@@ -257,10 +281,13 @@ def _incumbent(
         return None
     asked = champion.spec or registry.load(champion).info.model
     spec = ModelSpec.from_dict({**asked, "horizon": job.recipe.horizon})
-    trial = next((trial for trial in trials if trial.spec == spec), None)
+    training: dict[str, Any] = json.loads(champion.tags.get("forecast.training", "{}"))
+    asked_config = replace(job.config, **training)
+    alike = (trial for trial in trials if trial.spec == spec and trial.config == asked_config)
+    trial = next(alike, None)
     return Incumbent(
         version=champion.version,
-        evaluated=(trial or _try(job, parent, spec, blocks, role="champion")).evaluated,
+        evaluated=(trial or _try(job, parent, spec, blocks, role="champion", training=training)).evaluated,
         is_candidate=trial is not None,
         has_same_data=champion.tags.get("forecast.data_fingerprint") == job.fingerprint,
         frozen=_frozen(job, champion, blocks),
@@ -309,10 +336,10 @@ def _publish(
     trial = next(each for each in trials if each.evaluated is decision.winner)
     for run in (parent, trial.run):
         run.settle()
-    job.say(f"{trial.spec.backbone}: trained again on all data")
+    job.say(f"{trial.evaluated.name}: trained again on all data")
     if _role(trial.spec) == "baseline":
         _log_figures(trial.run, job, trial.evaluated, [])
-    forecaster = refit_full(decision.winner, job.panel, job.config)
+    forecaster = refit_full(decision.winner, job.panel, trial.config)
     version = registry.register(
         job.recipe.name,
         forecaster,
@@ -437,9 +464,11 @@ def _log_input(run: tracking.OpenRun, job: Job) -> None:
     )
 
 
-def _log_candidate(run: tracking.OpenRun, job: Job, evaluated: "Evaluated", progress: Progress) -> None:
+def _log_candidate(
+    run: tracking.OpenRun, job: Job, evaluated: "Evaluated", progress: Progress, config: "TrainConfig"
+) -> None:
     """Resolved spec, learning curves, final metrics, error by step, and the backtest's tables."""
-    run.params({**evaluated.spec.to_dict(), "training": _config(job.recipe).to_dict()})
+    run.params({**evaluated.spec.to_dict(), "training": config.to_dict()})
     run.json(dict(evaluated.reasons), "reasons.json")
     run.curve(progress.curves())
     run.metrics(evaluated.metrics)
@@ -502,9 +531,16 @@ def _version_tags(
         "forecast.parent_run": parent.run_id,
         "forecast.metrics": json.dumps(_scores(trial.evaluated)["metrics"]),
         "forecast.spec": json.dumps(trial.spec.to_dict()),
+        "forecast.training": json.dumps(_overrides(job, trial)),
         "forecast.data": json.dumps(sources.how_read(job.recipe.data)),
         IDENTITY: job.identity,
     }
+
+
+def _overrides(job: Job, trial: Trial) -> dict[str, Any]:
+    """What a search has set of the training, beside the recipe."""
+    usual, own = job.config.to_dict(), trial.config.to_dict()
+    return {name: value for name, value in own.items() if value != usual[name]}
 
 
 def _example(panel: "Panel", info: "ForecasterInfo") -> "pd.DataFrame":

@@ -246,6 +246,37 @@ class ScheduleSection(Section):
         return self
 
 
+SEARCHED = "search"
+"""Names the best trial of a search among the candidates."""
+
+
+class SearchSection(Section):
+    """`[search]`: trials of specs and trainings with Optuna; the best becomes one more candidate."""
+
+    trials: int | None = Field(default=None, ge=1, strict=True)
+    seconds: float | None = Field(default=None, gt=0)
+    """For all trials together; one that has begun is trained to its end."""
+    backbones: tuple[str, ...] = ()
+    """Left out, the networks among the candidates."""
+    seed: int = Field(default=0, ge=0)
+    storage: str | None = None
+    """Optuna's own database as SQLAlchemy names it; left out, a file in FORECAST_HOME/search."""
+    space: dict[
+        str, tuple[str | int | float | bool, ...] | dict[Literal["low", "high", "log"], int | float | bool]
+    ] = Field(default_factory=dict)
+    """Beside or in place of the usual one: `hidden_size = [32, 64]`, `dropout = {low = 0.0, high = 0.3}`,
+    `learning_rate = {low = 1e-4, high = 1e-2, log = true}`."""
+
+    @model_validator(mode="after")
+    def _ends_and_exists(self) -> Self:
+        from pipelines import search
+
+        if self.trials is None and self.seconds is None:
+            raise ValueError("a search needs an end: `trials` or `seconds`")
+        search.check(self)
+        return self
+
+
 AFTER_RETRAIN = "after_retrain"
 
 

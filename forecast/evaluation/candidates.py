@@ -127,6 +127,16 @@ def evaluate(
     )
 
 
+def select_only(
+    spec: ModelSpec, panel: Panel, blocks: Blocks, config: TrainConfig, *, on_epoch: OnEpoch | None = None
+) -> dict[str, float]:
+    """The metrics of one candidate on the select block: what a search may look at, and nothing later."""
+    blocks = _affordable(blocks, spec, num_series=len(panel))
+    first = Procedure(spec=spec, panel=panel, blocks=blocks, config=config).first(on_epoch)
+    selected = replay(uncalibrated(first), panel, blocks.select, horizon=blocks.horizon, unseen=True)
+    return score(_self_calibrated(selected).frame(panel.timezone))
+
+
 def _affordable(blocks: Blocks, spec: ModelSpec, *, num_series: int) -> Blocks:
     """The blocks, with select and calibrate cutoffs thinned out where each window costs a fit."""
     if spec.backbone not in PROCEDURES:
