@@ -126,6 +126,11 @@ class ModelStore:
             raise NotFoundError(self._nothing_called(asked))
         return found, reference.alias
 
+    async def settled(self) -> Snapshot:
+        """What serves, from the watcher's first look at the registry on."""
+        await self._confirm()
+        return self.snapshot
+
     def at_hand(self, asked: str) -> tuple[Served, str] | None:
         """What `resolve` answers for the bare name of a champion, without waiting for anything; else None."""
         if not self._is_confirmed or "@" in asked or "/" in asked:

@@ -37,7 +37,8 @@ async def usage() -> JSONResponse:
 async def list_models(request: Request) -> JSONResponse:
     """The names that can be asked for; other aliases and versions too."""
     store: ModelStore = request.app.state.store
-    return JSONResponse({"models": [{"name": name} for name in sorted(store.snapshot.champions)]})
+    snapshot = await store.settled()
+    return JSONResponse({"models": [{"name": name} for name in sorted(snapshot.champions)]})
 
 
 @router.get("/model_params")

@@ -10,7 +10,7 @@ CLIENT_NAMES = ("timegpt-", "azureai")
 
 async def resolve(asked: str, parts: Parts) -> tuple[Served, str | None]:
     """The version that a name means and the alias it was asked by; NotFoundError lists what there is."""
-    if not asked.startswith(CLIENT_NAMES) or asked in parts.store.snapshot.champions:
+    if not asked.startswith(CLIENT_NAMES) or asked in (await parts.store.settled()).champions:
         return await parts.store.resolve(asked)
     if not parts.settings.default_model:
         raise NotFoundError(

@@ -15,7 +15,7 @@ router = APIRouter(tags=["models"])
 async def list_models(request: Request) -> JSONResponse:
     """Every champion with what a caller needs to know, by name."""
     store: ModelStore = request.app.state.store
-    snapshot = store.snapshot
+    snapshot = await store.settled()
     served = [snapshot.champions[name] for name in sorted(snapshot.champions)]
     return JSONResponse({"models": [described(each, snapshot.aliases_of(each)) for each in served]})
 

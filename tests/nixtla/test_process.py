@@ -62,6 +62,7 @@ def test_the_documented_migration_runs(registered: Registered) -> None:
     assert ADDRESS in example
     df = datasets.load("air_passengers")
     with served(FORECAST_DEFAULT_MODEL="air_passengers") as (_, url):
+        assert client_of(url).list_models() == ["air_passengers"], "the first question waits for the registry"
         names = {"df": df}
         exec(example.replace(ADDRESS, url), names)
         found = pd.DataFrame(names["forecast"])
