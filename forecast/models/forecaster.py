@@ -292,11 +292,15 @@ class Forecaster:
         short = lengths < self.context_length
         flat = constant(batch)
         unlike = {"outlier": has_outlier(batch), **self._unlike_training(batch)}
-        notes = [
-            self._notes(short=bool(short[row]), constant=bool(flat[row]), rolled_out=rolled_out)
-            + [note for note, rows in unlike.items() if rows[row]]
-            for row in range(len(batch))
-        ]
+        kinds = {
+            (is_short, is_flat): self._notes(short=is_short, constant=is_flat, rolled_out=rolled_out)
+            for is_short in (False, True)
+            for is_flat in (False, True)
+        }
+        notes = [list(kinds[kind]) for kind in zip(short.tolist(), flat.tolist(), strict=True)]
+        for note, rows in unlike.items():
+            for row in np.flatnonzero(rows):
+                notes[row].append(note)
         return self._values(batch, horizon), notes
 
     def quantiles(self, panel: Panel, horizon: int) -> tuple[NDArray[np.float64], list[list[str]]]:
@@ -392,8 +396,11 @@ class Forecaster:
             if blocks:
                 block = self._widened(block, blocks[-1], start)
             blocks.append(block)
-            history = np.concatenate([history, block[..., self._median]], axis=1)[:, -history.shape[1] :]
-        return np.concatenate(blocks, axis=1)[:, :num_steps]
+            if start + self.horizon < num_steps:
+                medians = block[..., self._median]
+                history = np.concatenate([history, medians], axis=1)[:, -history.shape[1] :]
+        whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+        return whole[:, :num_steps]
 
     def _pass(self, batch: ContextBatch) -> NDArray[np.float64]:
         """One pass; what a network answers beyond float32 becomes its largest number, NaN the last value."""
@@ -471,9 +478,12 @@ class Forecaster:
 
     def _check_contexts(self, batch: ContextBatch, names: Iterable[Any]) -> None:
         observed = np.asarray(batch.num_observed)
-        labels = np.asarray(list(names), dtype=object)
-        if not len(labels):
+        if not len(observed):
             raise EmptyDataError("there is no series to forecast; send at least one")
+        transform = self.info.model.get("transform")
+        if (observed >= max(1, self.min_context)).all() and transform not in POSITIVE_TRANSFORMS:
+            return
+        labels = np.asarray(list(names), dtype=object)
         if (empty := observed == 0).any():
             raise EmptyDataError(
                 f"all values are missing in the last {self.context_length} steps of {named(labels[empty])}; "
@@ -515,7 +525,10 @@ def has_outlier(batch: ContextBatch) -> NDArray[np.bool_]:
     """
     observed = ~np.isnan(batch.context)
     count = observed.sum(axis=1)
-    filled = np.where(observed, batch.context, 0.0).astype(np.float64)
+    if observed.all():
+        filled = batch.context.astype(np.float64)
+    else:
+        filled = np.where(observed, batch.context, 0.0).astype(np.float64)
     mean = filled.sum(axis=1) / np.maximum(count, 1)
     distances = np.abs(filled - mean[:, None]) * observed
     largest = distances.max(axis=1)

@@ -21,7 +21,14 @@ from tests.service.live import listening
 
 OPERATIONS = (
     *("POST /v1/forecasts", "POST /v1/backtests", "POST /v1/anomalies"),
-    *("GET /v1/models", "GET /v1/models/{name}", "GET /livez", "GET /readyz", "GET /startupz"),
+    *(
+        "GET /v1/forecasts/{model}/{unique_id}",
+        "GET /v1/models",
+        "GET /v1/models/{name}",
+        "GET /livez",
+        "GET /readyz",
+        "GET /startupz",
+    ),
 )
 CHECKS = [
     not_a_server_error,

@@ -1,4 +1,4 @@
-"""The error of the service against how much history it is given: never worse than repeating the last season."""
+"""The error of the service against the history it is given: never worse than the last season again."""
 
 from typing import Any
 
