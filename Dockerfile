@@ -10,7 +10,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /tmp forecast \
 FROM base AS runtime
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib \
     PATH=/opt/bin:/opt/app/bin:/opt/venv/bin:$PATH \
-    MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false RAY_USAGE_STATS_ENABLED=0 \
+    MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false RAY_USAGE_STATS_ENABLED=0 GIT_PYTHON_REFRESH=quiet \
     FORECAST_HOME=/data
 
 # Installs by pins alone: every package is listed, so nothing is resolved, and what installs stays outside of the environment.
