@@ -31,6 +31,14 @@ class Covariates(NamedTuple):
     static_categorical: Int[Tensor, "B C"] | None = None
     calendar: Float[Tensor, "B F L+H"] | None = None
 
+    def newest(self, steps: int, *, horizon: int) -> "Covariates":
+        """The same without what lies further back than `steps` of the context."""
+        return self._replace(
+            past=None if self.past is None else self.past[:, :, -steps:],
+            known=None if self.known is None else self.known[:, :, -steps - horizon :],
+            calendar=None if self.calendar is None else self.calendar[:, :, -steps - horizon :],
+        )
+
 
 class Window(NamedTuple):
     """A context as the network reads it."""
@@ -56,7 +64,8 @@ class ForecastNetwork(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.members = nn.ModuleList(Member(spec) for _ in range(spec.members or 1))
+        look_backs = spec.look_backs or (spec.context_length,) * (spec.members or 1)
+        self.members = nn.ModuleList(Member(spec, look_back=steps or 1) for steps in look_backs)
         self.register_buffer("fixed_center", torch.zeros(()))
         self.register_buffer("fixed_size", torch.ones(()))
 
@@ -123,7 +132,10 @@ class ForecastNetwork(nn.Module):
 
 
 class Member(nn.Module):
-    """Tokens, backbone and head: scores of a context in, scores of quantiles out."""
+    """Tokens, backbone and head: scores of a context in, scores of quantiles out.
+
+    Of a context it sees the newest `look_back` steps.
+    """
 
     past_center: Tensor
     past_size: Tensor
@@ -132,9 +144,10 @@ class Member(nn.Module):
     static_center: Tensor
     static_size: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, *, look_back: int) -> None:
         super().__init__()
-        self.spec = spec
+        self.look_back = look_back
+        self.spec = spec = spec.with_(context_length=look_back, look_backs=None)
         self.patch_length = spec.patch_length or 1
         self.parallel = spec.decoder == "parallel"
         hidden_size = spec.hidden_size or 32
@@ -167,6 +180,9 @@ class Member(nn.Module):
         observed: Bool[Tensor, "B L"],
         covariates: Covariates,
     ) -> Float[Tensor, "B H Q"]:
+        if self.look_back < scores.shape[1]:
+            scores, observed = scores[:, -self.look_back :], observed[:, -self.look_back :]
+            covariates = covariates.newest(self.look_back, horizon=self.spec.horizon)
         future = self._future(scores, covariates)  # (B, channels, L + H), or None
         tokens = self.tokens(self._channels(scores, observed, future, covariates))
         static = self._static(covariates)

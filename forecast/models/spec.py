@@ -4,6 +4,7 @@
 resolved, with the reasons beside it.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -90,7 +91,9 @@ class ModelSpec:
     max_horizon: int | None = None
     """Longest horizon answered by rolling the model forward; None: four times the horizon."""
     members: int | None = None
-    """Networks of different seeds, averaged quantile by quantile."""
+    """Networks of different seeds and look-backs, averaged quantile by quantile."""
+    look_backs: tuple[int, ...] | None = None
+    """Steps of the context that each member sees, one number per member; None: all of it."""
     linear: bool | None = None
     """Whether a linear map of the scaled context is added to the network's output."""
     calendar: bool | None = None
@@ -121,6 +124,8 @@ class ModelSpec:
         for name in ("past", "known", "static_numeric"):
             if (names := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(names))
+        if self.look_backs is not None:
+            object.__setattr__(self, "look_backs", tuple(self.look_backs))
         if self.static_categories is not None:
             categories = {name: tuple(values) for name, values in self.static_categories.items()}
             object.__setattr__(self, "static_categories", categories)
@@ -191,9 +196,22 @@ class ModelSpec:
                 f"min_context={self.min_context} is longer than context_length={self.context_length}; "
                 "lower the first or raise the second."
             )
+        self._check_look_backs()
         lower, upper = self.lower_bound, self.upper_bound
         if lower is not None and upper is not None and lower >= upper:
             raise SpecError(f"lower_bound={lower} has to be below upper_bound={upper}.")
+
+    def _check_look_backs(self) -> None:
+        if self.look_backs is None:
+            return
+        most = self.context_length or math.inf
+        if len(self.look_backs) != (self.members or 1) or not all(
+            _is_count(steps) and steps <= most for steps in self.look_backs
+        ):
+            raise SpecError(
+                f"look_backs holds a number of steps for each of members={self.members or 1}, from 1 to "
+                f"context_length={self.context_length}; got {self.look_backs}."
+            )
 
     def _check_levels(self) -> None:
         levels = self.quantile_levels

@@ -35,6 +35,9 @@ CLEAR_SEASON = 0.5
 """Error of the last season, as a share of that of the last value, below which much data is forecast around
 it: where the season wins by less, a network that has enough to learn it from does so better."""
 
+NEAR_ZERO = 0.05
+"""Lowest value, as a share of the median, below which a logarithm makes too much of what is small."""
+
 RECURRENT = ("gru", "lstm", "elman")
 
 
@@ -51,6 +54,8 @@ class Facts:
     positive: bool
     season_ratio: float
     """Largest over smallest mean of a season along a series, median over series."""
+    low_share: float
+    """Lowest value as a share of the median along a series, median over series; positive data only."""
     season_share: float
     """Error of the last season as a share of that of the last value; 1 where there is no season."""
     trading: bool
@@ -82,6 +87,7 @@ def resolve(spec: ModelSpec, panel: Panel) -> tuple[ModelSpec, dict[str, str]]:
     _covariates(choices, panel)
     _windows(choices, facts)
     _shape(choices, facts)
+    _look_backs(choices)
     _reading(choices, facts)
     _check(choices.spec)
     return choices.spec, choices.reasons
@@ -119,6 +125,7 @@ def look(spec: ModelSpec, panel: Panel) -> Facts:
         num_observed=int(panel.num_observed().sum()),
         positive=_all_positive(panel),
         season_ratio=_season_ratio(sample, season_length),
+        low_share=_low_share(sample),
         season_share=_season_share(sample, season_length, spec.horizon),
         trading=panel.freq.alias == "trading",
     )
@@ -193,6 +200,17 @@ def _shape(choices: Choices, facts: Facts) -> None:
     )
 
 
+def _look_backs(choices: Choices) -> None:
+    """Every second member sees the newer half of the context, where that holds a season and a request."""
+    members, context_length = choices["members"], choices["context_length"]
+    patch = choices["patch_length"]
+    half = -(-context_length // (2 * patch)) * patch
+    if members == 1 or half >= context_length or half < max(choices["min_context"], choices["season_length"]):
+        return
+    look_backs = tuple(half if member % 2 else context_length for member in range(members))
+    choices.choose("look_backs", look_backs, "members differ in what they see, every second by half")
+
+
 def _patch_length(context_length: int, facts: Facts, *, tokens: int) -> int:
     season, horizon = facts.season_length, facts.horizon
     if context_length < 12:
@@ -211,6 +229,10 @@ def _reading(choices: Choices, facts: Facts) -> None:
         choices.choose("transform", "log", f"positive, and seasons grow {facts.season_ratio:.1f} times")
     elif facts.positive and not facts.season_wins:
         choices.choose("transform", "log", "positive and without a season: steps are shares of the level")
+    elif facts.positive and facts.num_observed >= SMALL and facts.low_share >= NEAR_ZERO:
+        choices.choose(
+            "transform", "log", "positive and not near zero: much data teaches shares of the level"
+        )
     else:
         choices.choose(
             "transform", "none", "values may be negative, or their swing does not grow with the level"
@@ -311,6 +333,12 @@ def _season_ratio(sample: list[NDArray[np.float64]], season_length: int) -> floa
             low, high = np.quantile(usable, [0.1, 0.9])
             ratios.append(high / low)
     return float(np.median(ratios)) if ratios else 1.0
+
+
+def _low_share(sample: list[NDArray[np.float64]]) -> float:
+    """Median over series of the lowest value over the median one."""
+    shares = [np.nanmin(y) / np.nanmedian(y) for y in sample if np.nanmedian(y) > 0]
+    return float(np.median(shares)) if shares else 0.0
 
 
 def _season_share(sample: list[NDArray[np.float64]], season_length: int, horizon: int) -> float:

@@ -147,6 +147,34 @@ def test_members_are_averaged_quantile_by_quantile() -> None:
     torch.testing.assert_close(together, torch.stack(each).mean(0), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_member_sees_its_look_back_and_no_further(backbone: str) -> None:
+    """Scores of the older half move the first member's forecast and not the second's."""
+    spec = small(backbone, members=2, look_backs=(26, 12), past=("a",), known=("b",), linear=True)
+    network = trained(spec)
+    batch = windows(2)
+    window = network.read(torch.from_numpy(batch.context), torch.from_numpy(batch.level.astype(np.float32)))
+    covariates = Covariates(past=torch.randn(2, 1, 26), known=torch.randn(2, 1, 33))
+
+    def scores(member: int, *, since: int) -> torch.Tensor:
+        changed = window._replace(scores=window.scores.clone())
+        changed.scores[:, :since] += 1
+        past, known = (each.clone() for each in covariates[:2] if each is not None)
+        past[:, :, :since] += 1
+        known[:, :, :since] += 1
+        return network.scores(changed, member, Covariates(past=past, known=known))
+
+    torch.testing.assert_close(scores(1, since=14), scores(1, since=0))
+    assert not torch.allclose(scores(1, since=15), scores(1, since=0))
+    assert not torch.allclose(scores(0, since=14), scores(0, since=0))
+
+
+def test_members_with_look_backs_of_their_own_are_exported(tmp_path: Path) -> None:
+    parity(small("transformer", members=2, look_backs=(26, 12), positions="learned"), tmp_path)
+    (tmp_path / "gru").mkdir()
+    parity(small("gru", members=3, look_backs=(26, 12, 26)), tmp_path / "gru")
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("residual", ["last", "season"])
 def test_targets_and_units_are_inverse(transform: str, residual: str) -> None:

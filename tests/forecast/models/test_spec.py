@@ -52,6 +52,9 @@ def test_values_that_do_not_fit_each_other_are_refused() -> None:
         ModelSpec(horizon=1, hidden_size=16, num_heads=3)
     with pytest.raises(SpecError, match="min_context=20 is longer than context_length=10"):
         ModelSpec(horizon=1, context_length=10, min_context=20)
+    for look_backs in ((8,), (8, 11), (8, 0)):
+        with pytest.raises(SpecError, match="look_backs holds a number of steps for each of members=2"):
+            ModelSpec(horizon=1, context_length=10, members=2, look_backs=look_backs)
     with pytest.raises(SpecError, match="lower_bound"):
         ModelSpec(horizon=1, lower_bound=1, upper_bound=0)
 

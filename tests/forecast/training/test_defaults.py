@@ -70,6 +70,28 @@ def test_seasons_that_grow_with_the_level_are_taken_in_logarithms(growth: float,
     assert resolve(fc.ModelSpec(horizon=12), panel(144, growth=growth))[0].transform == transform
 
 
+@pytest.mark.parametrize(("lowest", "transform"), [(50.0, "log"), (0.5, "none"), (-1.0, "none")])
+def test_much_positive_data_is_taken_in_logarithms_unless_it_comes_near_zero(
+    lowest: float, transform: str
+) -> None:
+    values = panel(20_000).y(0)
+    values[5] = lowest
+    data = Panel.from_arrays(["a"], [values], freq="h", starts=["2001-01-01"], season_length=12)
+    assert resolve(fc.ModelSpec(horizon=12), data)[0].transform == transform
+
+
+def test_every_second_member_sees_half_the_context() -> None:
+    spec, reasons = resolve(fc.ModelSpec(horizon=12, members=3), panel(20_000))
+    length = spec.context_length or 0
+    full, half, last = spec.look_backs or ()
+    assert full == last == length
+    assert length / 2 <= half < length / 2 + (spec.patch_length or 0)
+    assert "half" in reasons["look_backs"]
+    assert resolve(fc.ModelSpec(horizon=12), panel(20_000))[0].look_backs is None
+    short = fc.ModelSpec(horizon=12, members=2, context_length=18)
+    assert resolve(short, panel(144))[0].look_backs is None, "half of it holds no season"
+
+
 def test_zeros_are_never_taken_in_logarithms() -> None:
     data = panel(144, growth=4.0)
     values = data.y(0)
