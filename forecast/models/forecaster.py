@@ -230,8 +230,7 @@ class Forecaster:
 
         `horizon` defaults to the trained one; a shorter one gives its first steps, a longer one up to
         `max_horizon` is answered by blocks: the median is fed back and the width grows on. Raises
-        FrequencyError, ContextError (naming the series that are too short), ValueRangeError (naming those
-        with values outside the model's transform), EmptyDataError and HorizonError.
+        FrequencyError, ContextError (naming the series that are too short), EmptyDataError and HorizonError.
         """
         num_steps = self.horizon if horizon is None else horizon
         check_panel(panel)
@@ -257,12 +256,11 @@ class Forecaster:
         """Quantiles (B, H, Q) in units for raw windows (B, L), left-padded with NaN, all of one frequency.
 
         What the model registry's example input and the batch path use: no stamps, no notes. ContextError for
-        rows with fewer observed values than `min_context`, ValueRangeError for values outside the model's
-        transform.
+        rows with fewer observed values than `min_context`.
         """
         batch = window_batch(np.asarray(contexts, dtype=np.float64), self.context_length)
         self._check_contexts(batch, [f"row {row}" for row in range(len(batch.level))])
-        return self._values(batch, self.horizon).astype(np.float32)
+        return self._values(batch, self.horizon, self._lift(batch)).astype(np.float32)
 
     def can_predict(self, panel: Panel) -> NDArray[np.bool_]:
         """(N,) which series bring at least `min_context` observed values."""
@@ -284,14 +282,17 @@ class Forecaster:
         """Quantiles (B, S, Q) in units and notes for contexts cut already, of series `lengths` (B,) long.
 
         `predict` without its stamps and without the notes about training data: what a service calls that
-        forecasts the contexts of many requests at once. Raises ContextError, EmptyDataError and
-        ValueRangeError naming the rows by `names`.
+        forecasts the contexts of many requests at once. Raises ContextError and EmptyDataError naming the
+        rows by `names`.
         """
         self._check_contexts(batch, names)
         rolled_out = horizon > self.horizon
         short = lengths < self.context_length
         flat = constant(batch)
+        lift = self._lift(batch)
         unlike = {"outlier": has_outlier(batch), **self._unlike_training(batch)}
+        if lift is not None:
+            unlike["shifted"] = lift > 0
         kinds = {
             (is_short, is_flat): self._notes(short=is_short, constant=is_flat, rolled_out=rolled_out)
             for is_short in (False, True)
@@ -301,7 +302,7 @@ class Forecaster:
         for note, rows in unlike.items():
             for row in np.flatnonzero(rows):
                 notes[row].append(note)
-        return self._values(batch, horizon), notes
+        return self._values(batch, horizon, lift), notes
 
     def quantiles(self, panel: Panel, horizon: int) -> tuple[NDArray[np.float64], list[list[str]]]:
         """Quantiles (N, S, Q) in units and notes: `predict` without its stamps and the notes about training.
@@ -372,9 +373,12 @@ class Forecaster:
                 notes[index] = ["in_sample" if is_known else "may_be_in_sample"]
         return notes
 
-    def _values(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
+    def _values(
+        self, batch: ContextBatch, num_steps: int, lift: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
         """Quantiles (B, S, Q) in units, bounded and rounded as the spec asks."""
-        relative = self._roll_out(batch, num_steps)
+        read = batch if lift is None else replace(batch, level=batch.level + lift)
+        relative = self._roll_out(read, num_steps)
         if (flat := constant(batch)).any():
             relative[flat] -= relative[flat][..., [self._median]]
         values = relative + batch.level[:, None, None]
@@ -480,8 +484,7 @@ class Forecaster:
         observed = np.asarray(batch.num_observed)
         if not len(observed):
             raise EmptyDataError("there is no series to forecast; send at least one")
-        transform = self.info.model.get("transform")
-        if (observed >= max(1, self.min_context)).all() and transform not in POSITIVE_TRANSFORMS:
+        if (observed >= max(1, self.min_context)).all():
             return
         labels = np.asarray(list(names), dtype=object)
         if (empty := observed == 0).any():
@@ -489,25 +492,25 @@ class Forecaster:
                 f"all values are missing in the last {self.context_length} steps of {named(labels[empty])}; "
                 "leave these series out, or send their observed history"
             )
-        if (short := observed < self.min_context).any():
-            raise ContextError(
-                f"the model needs at least {self.min_context} observed values and got "
-                f"{int(observed[short].min())} for {named(labels[short])}; send a longer history"
-            )
-        self._check_domain(batch, labels)
+        short = observed < self.min_context
+        raise ContextError(
+            f"the model needs at least {self.min_context} observed values and got "
+            f"{int(observed[short].min())} for {named(labels[short])}; send a longer history"
+        )
 
-    def _check_domain(self, batch: ContextBatch, labels: NDArray[Any]) -> None:
-        """ValueRangeError where the model reads values by a transform that they do not have."""
-        transform = self.info.model.get("transform")
-        if transform not in POSITIVE_TRANSFORMS:
-            return
-        lowest = lowest_value(batch)
-        if (wrong := lowest <= 0).any():
-            raise ValueRangeError(
-                f"the model reads values by transform={transform!r}, which needs them above zero, and got "
-                f"{lowest[wrong].min():g} in {named(labels[wrong])}; leave these series out, send them "
-                "without such values, or train a model with transform='asinh' or 'none'"
-            )
+    def _lift(self, batch: ContextBatch) -> NDArray[np.float64] | None:
+        """(B,) what has to be added to contexts for the model's transform to read them; None for nothing.
+
+        Logarithms and shares of the last value need values above zero. A context that has others is moved up
+        until its lowest value is as large as its spread, and what is forecast from it down again.
+        """
+        if self.info.model.get("transform") not in POSITIVE_TRANSFORMS:
+            return None
+        lowest, highest = extremes(batch)
+        if (lowest > 0).all():
+            return None
+        spread = np.where(highest > lowest, highest - lowest, np.maximum(np.abs(highest), 1.0))
+        return np.where(lowest > 0, 0.0, spread - lowest)
 
 
 def constant(batch: ContextBatch) -> NDArray[np.bool_]:
@@ -535,12 +538,12 @@ def has_outlier(batch: ContextBatch) -> NDArray[np.bool_]:
     return np.asarray((count >= FEW_TO_JUDGE) & (largest > 0) & (largest >= 0.49 * distances.sum(axis=1)))
 
 
-def lowest_value(batch: ContextBatch) -> NDArray[np.float64]:
-    """(B,) the least observed value in units; zero where float32 cannot tell it from zero."""
+def extremes(batch: ContextBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(B,) the least and the largest observed value in units; zero where float32 cannot tell it from zero."""
     raw = batch.raw()
     largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
     lowest = np.nanmin(raw, axis=1)
-    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest)
+    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest), np.nanmax(raw, axis=1)
 
 
 def check_panel(panel: object) -> None:

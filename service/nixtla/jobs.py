@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from forecast.errors import HorizonError
 from service.body import read_body
 from service.errors import Problem, problem
 from service.inference import Parts, asked_horizon
@@ -16,7 +17,7 @@ from service.jobs import Job, JobStore, too_many
 from service.nixtla.naming import resolve
 from service.nixtla.panels import NO_FINE_TUNING, check_supported
 from service.nixtla.payload import Asked, parse, read_content
-from service.nixtla.routes import advised
+from service.nixtla.routes import advised, refused
 from service.nixtla.tasks import TASKS, task_of
 from service.routes.forecasts import is_large
 
@@ -124,7 +125,10 @@ async def _checked(asked: Asked, parts: Parts) -> str:
     check_supported(asked)
     served, _ = await resolve(asked.model, parts)
     if (horizon := getattr(asked, "h", None)) and not getattr(asked, "full_history", False):
-        asked_horizon(horizon, served.forecaster)
+        try:
+            asked_horizon(horizon, served.forecaster)
+        except HorizonError as error:
+            raise refused(error) from None
     return f"{served.name}/{served.version}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from service.errors import from_validation_error, problem
 from service.schemas import MAX_COVARIATES, MAX_LEVELS
@@ -69,7 +70,10 @@ def _row(sent: Any, place: int) -> Row:
         raise fail("an exogenous feature is a list of numbers, or of categories, and null", place)
     if any(kind in (str, bool) for kind in set(map(type, sent))):
         return sent
-    return values(sent)
+    try:
+        return values(sent)
+    except PydanticCustomError as error:
+        raise fail(error.message(), place, *(error.context or {}).get("path", ())) from error
 
 
 def _stamps(sent: Any) -> tuple[Stamp, ...]:

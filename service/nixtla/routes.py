@@ -8,8 +8,9 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from forecast.errors import HorizonError, LevelError
 from service.body import SMALL_BODY, read_body
-from service.errors import Problem, problem
+from service.errors import Fault, Problem, from_forecast_error, problem
 from service.inference import Parts
 from service.nixtla.answers import Answer
 from service.nixtla.payload import read_content
@@ -77,7 +78,12 @@ async def _answered(request: Request, name: str) -> Response:
     waiting = replace(parts, settings=replace(parts.settings, hold_seconds=seconds * PATIENCE))
     async with waiting.place(is_bulk=is_large(request)):
         work = await read_task(request, name, parts)
-        answer = await _in_time(_patiently(partial(work, parts, request.is_disconnected), seconds), seconds)
+        try:
+            answer = await _in_time(
+                _patiently(partial(work, parts, request.is_disconnected), seconds), seconds
+            )
+        except (HorizonError, LevelError) as error:
+            raise refused(error) from None
     note_answer(request, answer.served)
     return answer.response(request.scope["state"]["request_id"])
 
@@ -111,6 +117,12 @@ async def _in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
 def _too_much(seconds: float) -> Problem:
     detail = f"the answer was not ready within {seconds:g} s: {LESS}, or submit it as a job: client.jobs"
     return problem("too-much-work", detail)
+
+
+def refused(error: HorizonError | LevelError) -> Problem:
+    """The problem of what the client calls h and level."""
+    place = "/h" if isinstance(error, HorizonError) else "/level"
+    return from_forecast_error(error, faults=[Fault(pointer=place, detail=str(error))])
 
 
 def advised(found: Problem) -> Problem:

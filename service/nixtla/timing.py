@@ -16,6 +16,7 @@ INTEGER_TIME = "MS"
 """What the client sends for integer stamps, then without first stamps."""
 TRADING_DAYS = ("B", "C")
 """How pandas calls business days, without and with holidays."""
+_OFFSETS = {"years": "YS", "months": "MS", "weeks": "W", "days": "D", "hours": "h", "minutes": "min"}
 _LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 
@@ -40,9 +41,12 @@ def grid_of(sent: str | None, series: SeriesSent, forecaster: Forecaster) -> Fre
 
 
 def _pandas(sent: str) -> str:
-    """polars writes minutes as 15m and integers as 1i."""
+    """polars writes minutes as 15m and integers as 1i, pandas a month as <DateOffset: months=1>."""
     minutes = re.fullmatch(r"(\d+)m", sent)
     integers = re.fullmatch(r"(\d+)i", sent)
+    offset = re.fullmatch(r"<(?:(\d+) \* )?DateOffsets?: (\w+)=(\d+)>", sent)
+    if offset and offset[2] in _OFFSETS:
+        return f"{int(offset[1] or 1) * int(offset[3])}{_OFFSETS[offset[2]]}"
     return f"{minutes[1]}min" if minutes else integers[1] if integers else sent
 
 

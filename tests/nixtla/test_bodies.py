@@ -123,6 +123,26 @@ def test_counts_beyond_reason_cost_nothing(url: str, path: str, more: dict[str, 
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (good(h=10**6), "#/h"),
+        (good(level=[100]), "#/level/0"),
+        (with_series(X=[[1.0] * 48, [1.0] * 47 + [3.4e38]]), "#/series/X/1/47"),
+        (with_series(y=[1.0] * 47 + [None, "a"]), "#/series/y/48"),
+    ],
+)
+def test_a_refusal_points_at_the_place_in_the_words_of_the_client(
+    url: str, body: dict[str, Any], pointer: str
+) -> None:
+    for path in ("/v2/forecast", "/v2/forecast/async"):
+        found = httpx.post(f"{url}{path}", json=body)
+        assert found.status_code == 422
+        assert found.json()["errors"][0]["pointer"] == pointer
+    none = httpx.post(f"{url}/v2/anomaly_detection", json=good(level=0))
+    assert none.json()["errors"][0]["pointer"] == "#/level"
+
+
 def test_a_future_of_the_wrong_length_is_refused(url: str) -> None:
     body = with_series(X=[[1.0] * 48], X_future=[[1.0] * 2])
     found = httpx.post(f"{url}/v2/forecast", json=body)

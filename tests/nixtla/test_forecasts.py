@@ -111,6 +111,23 @@ def test_frequencies_of_the_model_in_other_words_are_understood(
     assert len(client.forecast(df, h=3, freq=offset, model=model)) == 3
 
 
+@pytest.mark.parametrize(
+    ("offset", "start", "model"),
+    [
+        (pd.DateOffset(months=1), "2020-01-15", "air"),
+        (pd.DateOffset(days=1), "2024-01-03", "daily"),
+        (2 * pd.DateOffset(minutes=30), "2024-01-01", "hourly"),
+    ],
+)
+def test_offsets_of_pandas_without_a_name_are_understood(
+    client: NixtlaClient, offset: pd.DateOffset, start: str, model: str
+) -> None:
+    stamps = [pd.Timestamp(start) + step * offset for step in range(60)]
+    df = pd.DataFrame({"ds": stamps, "y": np.arange(60.0)})
+    found = client.forecast(df, h=3, freq=offset, model=model)
+    assert found["ds"].tolist() == [pd.Timestamp(start) + step * offset for step in (60, 61, 62)]
+
+
 def test_trading_days_are_business_days_with_or_without_holidays(client: NixtlaClient) -> None:
     holiday = pd.offsets.CustomBusinessDay(holidays=["2024-01-15"])
     for freq in ("B", holiday):

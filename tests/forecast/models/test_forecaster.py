@@ -129,17 +129,41 @@ def test_a_history_that_is_missing_in_the_whole_context_is_refused() -> None:
 @pytest.mark.parametrize("transform", ["log", "relative"])
 @pytest.mark.parametrize("value", [0.0, -3.0])
 @pytest.mark.parametrize("level", [0.7, 1.0, 1e6])
-def test_values_that_a_transform_does_not_have_are_refused_naming_series(
+def test_a_history_that_a_transform_cannot_read_is_moved_up_and_its_forecast_down(
     transform: str, value: float, level: float
 ) -> None:
     model = forecaster(transform=transform)
     good = level * np.linspace(0.5, 1.5, 48)
     bad = np.where(np.arange(48) == 40, value, good)
-    with pytest.raises(ValueRangeError, match=r"above zero, and got (0|-3) in 'b'; leave these series out"):
-        model.predict(panel(good, bad))
-    with pytest.raises(ValueRangeError, match=r"got (0|-3) in 'row 1'"):
-        model.predict_windows(np.stack([good, bad]))
-    assert np.isfinite(model.predict(panel(good)).values).all()
+    both = model.predict(panel(good, bad))
+    assert [("shifted" in notes) for notes in both.notes] == [False, True]
+    moved = model.predict(panel(bad + np.ptp(bad) - bad.min())).values - (np.ptp(bad) - bad.min())
+    assert both.values[1] == pytest.approx(moved[0], rel=1e-3, abs=1e-5 * level)
+    assert both.values[0] == pytest.approx(model.predict(panel(good)).values[0])
+    rows = model.predict_windows(np.stack([good, bad]))
+    assert rows == pytest.approx(both.values[:, : model.horizon], rel=1e-5, abs=1e-6 * level)
+
+
+@pytest.mark.parametrize("transform", ["log", "relative"])
+@pytest.mark.parametrize("level", [0.0, -7.0, -3.3e38])
+def test_a_constant_that_a_transform_cannot_read_is_answered_by_itself(transform: str, level: float) -> None:
+    found = forecaster(transform=transform).predict(panel(np.full(48, level)))
+    assert found.median[0] == pytest.approx(level)
+    assert {"constant", "shifted"} <= set(found.notes[0])
+
+
+@pytest.mark.parametrize("transform", ["log", "relative"])
+@pytest.mark.parametrize("huge", [1e30, -1e30, 3.39e38, -3.39e38])
+@pytest.mark.parametrize("place", [0, 20, 47])
+def test_a_value_that_dwarfs_all_others_is_answered_in_numbers(
+    transform: str, huge: float, place: int
+) -> None:
+    model = forecaster(transform=transform)
+    values = np.where(np.arange(48) == place, huge, np.linspace(100, 200, 48))
+    found = model.predict(panel(values))
+    assert np.isfinite(found.values).all()
+    assert (np.diff(found.values[0], axis=-1) >= 0).all()
+    assert {"outlier", "shifted"} <= set(found.notes[0])
 
 
 def test_a_value_outside_the_context_is_no_matter() -> None:
