@@ -291,11 +291,11 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
 
 
 def _num_steps(*, num_series: int) -> int:
-    """Steps for much data: 400 for one series, as many again for each tenfold number of them.
+    """Steps for much data: 250 times the root of the number of series, at least 400 and at most 5,000.
 
     What one long series has to teach is learned in a few hundred steps; many differ, and take longer.
     """
-    return round(400 * (1 + math.log10(num_series)))
+    return round(min(max(250 * math.sqrt(num_series), 400), 5_000))
 
 
 def in_epochs(planned: Plan, config: TrainConfig, *, num_windows: int) -> Plan:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forecast.errors import ArtifactError, DataError, SpecError, ValueRangeError
 from forecast.models.calibration import Calibration
-from forecast.models.forecaster import Backend, Forecaster, ForecasterInfo, check_panel
+from forecast.models.forecaster import POSITIVE_TRANSFORMS, Backend, Forecaster, ForecasterInfo, check_panel
 from forecast.models.identity import Identity
 from forecast.models.network import ForecastNetwork
 from forecast.models.spec import ModelSpec
@@ -226,7 +226,11 @@ class Job:
         self.network.fixed_size.copy_(size)
 
     def _measure_sizes(self) -> None:
-        """The scale that windows of each series usually have, from a few of its training windows."""
+        """The scale that windows of each series usually have, from a few of its training windows.
+
+        Errors of logarithms are shares of the level, the same in every series: there restless series count
+        more than quiet ones, by half of what they differ.
+        """
         index, storage = self.training, self.sampler.storage
         counts = index.ends - index.befores
         most = max(1, min(SIZED_WINDOWS, MAX_SIZED_WINDOWS // len(counts)))
@@ -240,7 +244,15 @@ class Job:
                     size = self.network.read(batch.context, batch.level).scale.size[:, 0].to(storage)
                 total[series] += size
                 found[series] += size > 0
-        self.sampler.usual_sizes = total / found.clamp(min=1)
+        usual = total / found.clamp(min=1)
+        comparable = self.network.spec.transform in POSITIVE_TRANSFORMS
+        self.sampler.usual_sizes = halfway_to_typical(usual) if comparable else usual
+
+
+def halfway_to_typical(sizes: torch.Tensor) -> torch.Tensor:
+    """Positive sizes (N,) moved half the way to their median, by ratio; 0, which is unknown, stays."""
+    known = sizes[sizes > 0]
+    return (sizes * known.median()).sqrt() if len(known) else sizes
 
 
 def _overall(values: torch.Tensor, observed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,18 +9,18 @@ from forecast.models.spec import ModelSpec
 from forecast.series.panel import Panel
 from forecast.training.config import TrainConfig
 from forecast.training.defaults import resolve
-from forecast.training.fit import Job
+from forecast.training.fit import Job, halfway_to_typical
 from forecast.training.step import LARGEST_RELATIVE_SIZE, relative_size
 
 
-def job(*series: np.ndarray) -> Job:
+def job(*series: np.ndarray, transform: str = "none") -> Job:
     panel = Panel.from_arrays(
         [f"s{place}" for place in range(len(series))],
         list(series),
         freq="h",
         starts=["2026-01-01"] * len(series),
     )
-    spec, _ = resolve(ModelSpec(backbone="gru", horizon=4, context_length=16, transform="none"), panel)
+    spec, _ = resolve(ModelSpec(backbone="gru", horizon=4, context_length=16, transform=transform), panel)
     config = TrainConfig(max_steps=1, progress="quiet")
     network = ForecastNetwork(spec)
     return Job(panel, network, config, device=torch.device("cpu"), validation=0, weights=None)
@@ -45,6 +45,17 @@ def test_the_usual_size_of_a_series_is_that_of_its_windows() -> None:
     first, second, constant = work.sampler.usual_sizes.tolist()
     assert second == pytest.approx(1000 * first, rel=1e-4), "units do not matter"
     assert constant == 0
+
+
+def test_in_logarithms_restless_series_count_more_by_half_of_what_they_differ() -> None:
+    random = np.random.default_rng(0)
+    walk = random.normal(size=600).cumsum() / 100
+    plain = job(np.exp(walk), np.exp(16 * walk), np.exp(4 * walk), transform="log")
+    quiet, restless, typical = plain.sampler.usual_sizes.tolist()
+    assert typical / quiet == pytest.approx(2, rel=1e-3)
+    assert restless / typical == pytest.approx(2, rel=1e-3)
+    assert halfway_to_typical(torch.tensor([0.0, 1.0, 4.0, 16.0])).tolist() == [0.0, 2.0, 4.0, 8.0]
+    assert halfway_to_typical(torch.zeros(2)).tolist() == [0.0, 0.0]
 
 
 def test_a_restless_window_outweighs_a_quiet_one_with_the_same_error_in_scales() -> None:
