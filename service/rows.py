@@ -154,7 +154,6 @@ def forecast_rows(forecaster: Forecaster, horizon: int, many: Sequence[Rows]) ->
     values, notes = forecaster.predict_batch(
         ContextBatch.from_raw(contexts), horizon, names=names, lengths=lengths
     )
-    alike = _alike(forecaster)
     answers = []
     end = 0
     for rows in many:
@@ -162,7 +161,7 @@ def forecast_rows(forecaster: Forecaster, horizon: int, many: Sequence[Rows]) ->
         own = notes[start:end]
         if rows.early:
             _note_samples(forecaster, rows, own)
-        answers.append(_forecast(alike, rows, values[start:end], own))
+        answers.append(_forecast(forecaster, rows, values[start:end], own))
     return answers
 
 
@@ -176,27 +175,22 @@ def _note_samples(forecaster: Forecaster, rows: Rows, notes: list[list[str]]) ->
         notes[index].append("in_sample" if is_known else "may_be_in_sample")
 
 
-def _alike(forecaster: Forecaster) -> dict[str, Any]:
-    """What the forecasts of a batch have in common."""
-    model = forecaster.info.model
-    return {
-        "quantile_levels": _levels(forecaster.quantile_levels),
-        "freq": frequency(forecaster.info.freq),
-        "timezone": None,
-        "lower_bound": model.get("lower_bound"),
-        "upper_bound": model.get("upper_bound"),
-        "integer": bool(model.get("integer")),
-    }
-
-
 def _forecast(
-    alike: dict[str, Any], rows: Rows, values: NDArray[np.float64], notes: list[list[str]]
+    forecaster: Forecaster, rows: Rows, values: NDArray[np.float64], notes: list[list[str]]
 ) -> Forecast:
-    """A `Forecast` without its frozen constructor, which costs more than what is in it."""
-    made = object.__new__(Forecast)
-    own = {"unique_ids": rows.unique_ids, "ds": _NO_STAMPS, "values": values}
-    made.__dict__.update(alike, **own, notes=tuple(map(tuple, notes)))
-    return made
+    """The forecasts of one request; their stamps are left to `ahead`."""
+    model = forecaster.info.model
+    return Forecast(
+        unique_ids=rows.unique_ids,
+        ds=_NO_STAMPS,
+        quantile_levels=_levels(forecaster.quantile_levels),
+        values=values,
+        notes=tuple(map(tuple, notes)),
+        freq=frequency(forecaster.info.freq),
+        lower_bound=model.get("lower_bound"),
+        upper_bound=model.get("upper_bound"),
+        integer=bool(model.get("integer")),
+    )
 
 
 @lru_cache(maxsize=256)

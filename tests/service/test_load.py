@@ -71,9 +71,9 @@ def test_under_ten_times_the_load_as_much_is_answered_and_in_time(
     registry.add("air", "1", baseline(), "champion")
     values = Forecaster._values
 
-    def slowly(self: Forecaster, batch: Any, num_steps: int) -> Any:
+    def slowly(self: Forecaster, *arguments: Any) -> Any:
         time.sleep(0.04)
-        return values(self, batch, num_steps)
+        return values(self, *arguments)
 
     monkeypatch.setattr(Forecaster, "_values", slowly)
     monkeypatch.setattr("service.batching.MAX_ROWS", 8)

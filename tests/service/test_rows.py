@@ -1,6 +1,5 @@
 """The way of plain requests answers what the library answers."""
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 
 from forecast.series.forecast import Forecast
 from service.columns import Columns, reading
-from service.rows import Rows, contexts_of, forecast_rows
 from tests.service.builders import Client, Registry, baseline, monthly_values, request_body, serving
 
 
@@ -102,11 +100,3 @@ def test_one_bad_request_in_a_batch_fails_alone(client: Client) -> None:
         return [response.status_code for response in await asyncio.gather(*sent)]
 
     assert client.portal.call(all_at_once) == [422 if i % 3 == 0 else 200 for i in range(30)]
-
-
-def test_forecasts_made_the_short_way_have_every_field() -> None:
-    forecaster = baseline()
-    contexts = contexts_of([np.array(monthly_values())], forecaster.context_length)
-    rows = Rows(np.array(["a"], dtype=object), contexts, np.array([48]), (), [])
-    (made,) = forecast_rows(forecaster, 3, [rows])
-    assert set(vars(made)) == {field.name for field in fields(Forecast)}
