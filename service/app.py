@@ -27,6 +27,7 @@ from service.nixtla import jobs as nixtla_jobs
 from service.nixtla import metadata as nixtla_metadata
 from service.nixtla import routes as nixtla_routes
 from service.quick import App, Quick
+from service.recorder import Recorder
 from service.request_id import HEADER, RequestIdMiddleware
 from service.routes import anomalies, backtests, docs, forecasts, health, models, stored
 from service.schemas import AnomalyRequest, BacktestRequest, ForecastRequest
@@ -90,8 +91,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await parts.store.start()
         looking = asyncio.create_task(app.state.metrics.follow()) if is_shared() else None
         app.state.job_runner.start()
+        if parts.recorder is not None:
+            parts.recorder.start()
         yield
         await app.state.job_runner.stop()
+        if parts.recorder is not None:
+            await asyncio.to_thread(parts.recorder.stop)
         if looking is not None:
             looking.cancel()
         await parts.store.stop()
@@ -114,6 +119,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         workers=Workers(settings),
         batcher=Batcher(settings),
         bulk=asyncio.Semaphore(settings.bulk_requests),
+        recorder=Recorder(settings) if settings.record else None,
     )
     app.state.parts = parts
     app.state.is_stopping = False
@@ -125,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(HeadMiddleware)
-    app.state.metrics = Metrics(parts.store, parts.batcher)
+    app.state.metrics = Metrics(parts.store, parts.batcher, parts.recorder)
     app.add_middleware(
         MetricsMiddleware, metrics=app.state.metrics, logs_requests=settings.log_format == "json"
     )

@@ -27,6 +27,7 @@ from service.columns import Columns
 from service.errors import from_forecast_error, overloaded, problem
 from service.histories import is_rows, panel_of, panel_of_table, rows_of, rows_of_table
 from service.models import ModelStore, Served
+from service.recorder import Recorder
 from service.rows import Ahead, Rows, forecast_rows, suits
 from service.schemas import Asked, ForecastRequest
 from service.settings import Settings
@@ -64,6 +65,8 @@ class Parts:
     batcher: Batcher
     bulk: asyncio.Semaphore
     """A place for each large body that is read and answered."""
+    recorder: Recorder | None = None
+    """Keeps what was answered, where that is asked for."""
 
     @asynccontextmanager
     async def place(self, *, is_bulk: bool) -> AsyncIterator[None]:
@@ -152,6 +155,8 @@ async def _answer_panel(
     as_arrow: bool,
 ) -> bytes:
     forecasts = await forecast_chunks(served, panel, horizon, parts, is_gone)
+    if parts.recorder is not None:
+        parts.recorder.note_panel(served, panel, forecasts)
     head = head_of(served, alias, panel.freq.alias, horizon)
     stamps = [row for each in forecasts for row in each.ds]
     if as_arrow:
@@ -175,6 +180,8 @@ async def _answer_rows(
     as_arrow: bool,
 ) -> bytes:
     forecasts = await forecast_in_chunks(served, rows, horizon, parts, is_gone)
+    if parts.recorder is not None:
+        parts.recorder.note_rows(served, rows, futures, forecasts)
     head = head_of(served, alias, served.forecaster.info.freq, horizon)
     if as_arrow:
         stamps, zone = [each.stamps for each in futures], zone_name(offset)
@@ -196,6 +203,8 @@ async def _answer_small(
     """The same on the event loop: for a few rows it takes less time than handing them to a thread."""
     rows, futures = rows_of(request, served.forecaster, horizon)
     forecast = await _submit(served, rows, horizon, parts, is_gone, phases=phases)
+    if parts.recorder is not None:
+        parts.recorder.note_rows(served, rows, futures, [forecast])
     began = time.perf_counter()
     content = write_small(head_bytes(served, alias, horizon), forecast, columns, futures)
     if phases is not None:

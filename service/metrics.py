@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.batching import Batcher
 from service.models import ModelStore
+from service.recorder import Recorder
 
 log = logging.getLogger("service.requests")
 
@@ -29,8 +30,9 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class Metrics:
     """The figures of one application; of all workers together where they share a folder for them."""
 
-    def __init__(self, store: ModelStore, batcher: Batcher) -> None:
+    def __init__(self, store: ModelStore, batcher: Batcher, recorder: Recorder | None = None) -> None:
         self.store = store
+        self.recorder = recorder
         self.batcher = batcher
         own = self.registry = CollectorRegistry()
         by = ["route", "model", "version"]
@@ -61,11 +63,16 @@ class Metrics:
         )
         self.problems = gauge("forecast_model_problems", "Champions that do not serve for a fault.")
         self.workers = gauge("forecast_workers", "Processes that answer.", mode="livesum")
+        self.recorded = Counter("forecast_recorded_series", "Series whose answer was recorded.", registry=own)
+        self.unrecorded = Counter(
+            "forecast_unrecorded_series", "Series whose answer was to be recorded and was not.", registry=own
+        )
         batcher.on_batch = self.rows.observe
         store.on_load = self._load
         self._counted: dict[tuple[str, int, str, str], tuple[Counter, Histogram]] = {}
         self._shown: set[tuple[str, str]] = set()
         self._phases: dict[str, float] = {}
+        self._kept = (0, 0)
 
     def count(self, route: str, status: int, seconds: float, model: str = "", version: str = "") -> None:
         """One answer; its counters are looked up once, which costs more than counting."""
@@ -109,7 +116,14 @@ class Metrics:
                     self.accuracy.labels(name, version, metric).set(value)
         self._shown |= set(serving)
         self.problems.set(len(snapshot.problems))
+        self._look_at_recorder()
         self.workers.set(1)
+
+    def _look_at_recorder(self) -> None:
+        if self.recorder is not None:
+            before, self._kept = self._kept, (self.recorder.recorded, self.recorder.dropped)
+            self.recorded.inc(self._kept[0] - before[0])
+            self.unrecorded.inc(self._kept[1] - before[1])
 
     async def follow(self) -> None:
         """Look every second, for the workers that are not asked themselves."""

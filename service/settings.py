@@ -93,6 +93,20 @@ class Settings:
     job_seconds: float = _setting(
         3_600.0, "FORECAST_JOB_SECONDS", "how long a job may be computed; clients may ask for less"
     )
+    record: bool = _setting(
+        False, "FORECAST_RECORD", "keep what was answered, for `forecast monitor`: forecasts and last values"
+    )
+    record_folder: str = _setting(
+        "",
+        "FORECAST_RECORD_FOLDER",
+        "where answers are kept, and looked for by `forecast monitor`; empty: FORECAST_HOME/answers",
+    )
+    record_bytes: int = _setting(
+        2**30, "FORECAST_RECORD_BYTES", "most that recorded answers may take on disk; the oldest go first"
+    )
+    record_seconds: float = _setting(
+        10.0, "FORECAST_RECORD_SECONDS", "how often what was answered is written to disk"
+    )
     stop_seconds: int = _setting(20, "FORECAST_STOP_SECONDS", "how long open requests may take after SIGTERM")
     otel: bool = _setting(
         False,
@@ -116,6 +130,7 @@ class Settings:
             "queue_seconds",
             "request_seconds",
             "body_seconds",
+            "record_seconds",
         ):
             self._require(name, 0 < getattr(self, name) <= 3600, "seconds above 0 and up to 3600")
         for name in ("max_body", "max_values", "queue_rows", "bulk_requests", "open_requests"):
@@ -124,7 +139,7 @@ class Settings:
         self._require("drain_seconds", 0 <= self.drain_seconds <= 3600, "seconds from 0 to 3600")
         self._require("threads", 0 <= self.threads <= 64, "a number from 0 to 64")
         self._require("stop_seconds", self.stop_seconds >= 0, "seconds from 0 up")
-        for name in ("jobs_running", "jobs_waiting", "jobs_bytes"):
+        for name in ("jobs_running", "jobs_waiting", "jobs_bytes", "record_bytes"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("job_seconds", 0 < self.job_seconds <= 3600, "seconds above 0 and up to 3600")
         self._require("jobs_keep_seconds", 0 < self.jobs_keep_seconds <= 10**8, "seconds above 0")

@@ -18,6 +18,8 @@ async def forecast(asked: ForecastAsked, parts: Parts, is_gone: IsGone | None = 
     check_size(len(asked.series), horizon, columns, parts.settings)
     sent = await parts.workers.run(lambda: panel_of(asked, served.forecaster, horizon=horizon))
     found = await forecast_panel(served, sent.panel, horizon, parts, is_gone)
+    if parts.recorder is not None:
+        parts.recorder.note_panel(served, sent.panel, [found], is_named=False)
     mean = points(found, parts.settings.point).ravel()
     body = {
         "mean": mean,
