@@ -45,6 +45,10 @@ class Store(ABC):
     def latest(self, unique_id: str) -> "pd.DataFrame | None":
         """The rows of the newest forecast of a series; None where there is none."""
 
+    @abstractmethod
+    def everything(self, *, since: str | None = None) -> "Iterator[pd.DataFrame]":
+        """All rows of the model part by part, or those that were stored since a moment (ISO, in UTC)."""
+
 
 @dataclass(frozen=True)
 class Folder(Store):
@@ -63,7 +67,8 @@ class Folder(Store):
         moment, version = str(frame["stored_at"].iloc[0]), str(frame["version"].iloc[0])
         folder = self.path / _fit_for_a_file(moment) / f"v{version}"
         folder.mkdir(parents=True, exist_ok=True)
-        told = "\n".join(frame["unique_id"].drop_duplicates().astype(str)).encode()
+        once = frame[["unique_id", "cutoff"]].drop_duplicates().astype(str)
+        told = "\n".join(once["unique_id"] + "\t" + once["cutoff"]).encode()
         name = f"part-{hashlib.sha256(told).hexdigest()[:16]}.parquet"
         draft = folder / f".{name}.{os.getpid()}"
         rows = frame.sort_values(["unique_id", "step"], kind="stable")
@@ -82,6 +87,13 @@ class Folder(Store):
                 if len(found):
                     return _newest(found)
         return None
+
+    def everything(self, *, since: str | None = None) -> "Iterator[pd.DataFrame]":
+        import pandas as pd
+
+        for file in self._files():
+            if since is None or file.parents[1].name >= _fit_for_a_file(since):
+                yield pd.read_parquet(file)
 
     def _files(self) -> Iterator[Path]:
         yield from sorted(self.path.glob("*/v*/part-*.parquet"))
@@ -150,6 +162,21 @@ class Table(Store):
             return None
         frame = pd.DataFrame([dict(row) for row in found]).dropna(axis="columns", how="all")
         return _newest(frame.rename(columns=_own_name))
+
+    def everything(self, *, since: str | None = None) -> "Iterator[pd.DataFrame]":
+        import pandas as pd
+        import sqlalchemy
+
+        with self._connected() as connection:
+            if not self._exists(connection):
+                return
+            table = self._table(connection)
+            query = sqlalchemy.select(table).where(table.c.model == self.model)
+            if since is not None:
+                query = query.where(table.c.stored_at >= since)
+            result = connection.execution_options(stream_results=True).execute(query)
+            while rows := result.mappings().fetchmany(ROWS_PER_GROUP):
+                yield pd.DataFrame([dict(row) for row in rows]).rename(columns=_own_name)
 
     def _connected(self) -> "_Connected":
         return _Connected(self)

@@ -13,6 +13,8 @@ from forecast.errors import ColumnsError, DataError, FrequencyError, LevelError,
 from pipelines.tables import number, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from forecast.series.panel import Panel
@@ -156,24 +158,32 @@ def retrain(
     """Train the candidates of a recipe, compare them with the champion, and promote what is better."""
     from pipelines import hooks
     from pipelines import recipe as recipes
-    from pipelines import retrain as retraining
-    from pipelines.sections import AFTER_RETRAIN
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run in MLflow is closed
     with redirect_stdout(sys.stderr):
         chosen = recipes.with_data(recipes.load(recipe), path=data, columns=_columns(columns))
         with hooks.told(chosen.name, chosen.hooks, say=_say, silent=dry_run) as told:
-            outcome = retraining.retrain(chosen, dry_run=dry_run, skip_checks=skip_checks, say=_say)
-            found = outcome.to_dict()
-            if chosen.forecast and chosen.forecast.when == AFTER_RETRAIN and not dry_run:
-                from pipelines import outputs
-
-                found["forecasts"] = outputs.store(chosen, say=_say).to_dict()
+            found = retrained(chosen, dry_run=dry_run, skip_checks=skip_checks, say=_say)
             told.update(found)
     if as_json:
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         _print_outcome(chosen, found)
+
+
+def retrained(
+    recipe: "Recipe", *, say: "Callable[[str], None]", dry_run: bool = False, skip_checks: bool = False
+) -> dict[str, Any]:
+    """The outcome of a retrain, with the forecasts that are stored after it."""
+    from pipelines import retrain as retraining
+    from pipelines.sections import AFTER_RETRAIN
+
+    found = retraining.retrain(recipe, dry_run=dry_run, skip_checks=skip_checks, say=say).to_dict()
+    if recipe.forecast and recipe.forecast.when == AFTER_RETRAIN and not dry_run:
+        from pipelines import outputs
+
+        found["forecasts"] = outputs.store(recipe, say=say).to_dict()
+    return found
 
 
 def replay(

@@ -55,6 +55,13 @@ def output_lock(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def monitor_lock(name: str) -> Iterator[None]:
+    """Hold the right to look at the answers of the model `name`; LockedError at once when it is held."""
+    with _held(f"{name}.monitor", seconds=0.0):
+        yield
+
+
+@contextmanager
 def database_lock(uri: str) -> Iterator[None]:
     """Hold the right to change the tables of a database: PostgreSQL keeps the lock itself."""
     if uri.startswith("postgresql"):
@@ -131,7 +138,11 @@ def _obtained(connection: "sqlalchemy.Connection", key: int, *, seconds: float) 
 
 def _busy(name: str, place: str) -> LockedError:
     own, _, kind = name.rpartition(".")
-    whats = {"promotion": f"promotion of {own!r}", "forecast": f"process that stores forecasts of {own!r}"}
+    whats = {
+        "promotion": f"promotion of {own!r}",
+        "forecast": f"process that stores forecasts of {own!r}",
+        "monitor": f"look at the answers of {own!r}",
+    }
     what = whats.get(kind, f"run of the recipe {name!r}")
     return LockedError(f"another {what} holds its lock ({place}); wait for it to end and try again")
 

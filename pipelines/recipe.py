@@ -27,6 +27,7 @@ from pipelines.sections import (
     ForecastSection,
     GateSection,
     HooksSection,
+    MonitorSection,
     RetentionSection,
     ScheduleSection,
     SearchSection,
@@ -57,6 +58,7 @@ _NOT_OF_THE_MODEL: Any = {
     "budget": True,
     "checks": True,
     "forecast": True,
+    "monitor": True,
     "schedule": True,
     "hooks": True,
 }
@@ -86,6 +88,7 @@ class Recipe(Section):
     checks: ChecksSection = ChecksSection()
     schedule: ScheduleSection = ScheduleSection()
     forecast: ForecastSection | None = None
+    monitor: MonitorSection | None = None
     hooks: HooksSection = HooksSection()
     model: dict[str, Any] = Field(default_factory=dict)
     """`[model]`: further fields of ModelSpec, for every network among the candidates."""

@@ -32,6 +32,12 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 FORECASTER_FOLDER = "artifacts/forecaster"
 """Where the artifact folder lies inside a logged model."""
 
+AUDIT = frozenset(
+    f"forecast.{name}"
+    for name in ("verdict", "reason", "decided_by", "decided_at", "champion_before", "figures")
+)
+"""The tags of a version that tell of the decision about it."""
+
 _FIGURE = "gate_"
 """Begins the metrics of a decision, so that charts do not mix them with those of candidates."""
 
@@ -215,6 +221,12 @@ def challenge(version: Version, *, reason: str) -> None:
         tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
 
 
+def tell(version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    for key, value in tags.items():
+        tracking.client().set_model_version_tag(version.name, version.version, key, value)
+
+
 def delete(version: Version) -> bool:
     """Delete a version and its logged model, unless an alias points to it by now; whether it was deleted.
 
@@ -354,8 +366,7 @@ def _audit(
         "forecast.champion_before": before,
         "forecast.figures": json.dumps(dict(figures or {})),
     }
-    for key, value in tags.items():
-        tracking.client().set_model_version_tag(version.name, version.version, key, value)
+    tell(version, tags)
 
 
 def _log_promotion(

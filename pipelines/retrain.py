@@ -353,7 +353,7 @@ def _publish(
             num_windows=forecaster.calibration.num_windows,
         ),
         tags=_version_tags(job, parent, trial, forecaster.info),
-        example=_example(job.panel, forecaster.info),
+        example=input_example(job.panel, forecaster.info),
     )
     if decision.promote:
         expected = incumbent.version if incumbent else None
@@ -543,7 +543,7 @@ def _overrides(job: Job, trial: Trial) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != usual[name]}
 
 
-def _example(panel: "Panel", info: "ForecasterInfo") -> "pd.DataFrame":
+def input_example(panel: "Panel", info: "ForecasterInfo") -> "pd.DataFrame":
     """An input example: real stamps with invented values, so that no data leaves with a model."""
     import numpy as np
     import pandas as pd

@@ -16,7 +16,7 @@ from pipelines import hooks, schedule_state, triggers
 from pipelines.child import Child, Ended
 from pipelines.recipe import Recipe
 from pipelines.schedule_state import State
-from pipelines.sections import AFTER_RETRAIN, ScheduleSection
+from pipelines.sections import AFTER_RETRAIN, MonitorSection, ScheduleSection
 
 Say = Callable[[str], None]
 
@@ -26,7 +26,7 @@ HEARTBEAT_SECONDS = 15.0
 STOP_SECONDS = 9.0
 """How long a stop waits for the children that it ends."""
 
-SUCCESSES = ("promoted", "kept", "unchanged", "done")
+SUCCESSES = ("promoted", "kept", "unchanged", "done", "retrain", "wait")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +53,29 @@ def tasks(recipes: Mapping[str, Recipe]) -> list[Task]:
 
 
 def _of_recipe(reference: str, recipe: Recipe) -> list[Task]:
-    own = Task(key=recipe.name, recipe=recipe, command=("retrain", reference, "--json"), when=recipe.schedule)
-    if recipe.forecast is None or recipe.forecast.when == AFTER_RETRAIN:
-        return [own]
-    when = {"cron": recipe.forecast.when, "every": None, "at_start": False}
-    return [
-        own,
-        Task(
-            key=f"{recipe.name}.forecast",
-            recipe=recipe,
-            command=("store", reference, "--json"),
-            when=recipe.schedule.model_copy(update=when),
-        ),
-    ]
+    """The recipe's own task, named as it is, and those that have times of their own beside it."""
+    schedule = recipe.schedule
+    command = ("monitor", reference, "--retrain") if schedule.trigger == "drift" else ("retrain", reference)
+    own = Task(key=recipe.name, recipe=recipe, command=(*command, "--json"), when=schedule)
+    found = [own]
+    if recipe.forecast is not None and recipe.forecast.when != AFTER_RETRAIN:
+        found.append(_beside(recipe, "forecast", ("store", reference, "--json"), recipe.forecast.when))
+    if schedule.trigger == "both" or (recipe.monitor is not None and schedule.trigger == "schedule"):
+        retrains = ("--retrain",) if schedule.trigger == "both" else ()
+        looks = recipe.monitor or MonitorSection()
+        found.append(_beside(recipe, "monitor", ("monitor", reference, *retrains, "--json"), looks.when))
+    return found
+
+
+def _beside(recipe: Recipe, name: str, command: tuple[str, ...], cron: str) -> Task:
+    """A task by a cron line of its own; it waits for its time, and for the first champion."""
+    when = {"cron": cron, "every": None, "at_start": False}
+    return Task(
+        key=f"{recipe.name}.{name}",
+        recipe=recipe,
+        command=command,
+        when=recipe.schedule.model_copy(update=when),
+    )
 
 
 class Runner:
@@ -219,6 +229,7 @@ def judged(ended: Ended, *, timeout_seconds: float) -> tuple[str, str, dict[str,
         outcome: dict[str, Any] = json.loads(ended.out)
     except ValueError:
         return "failed", "the command ended well and printed no outcome", {}
+    outcome = outcome.get("retrained") or outcome  # of a look that found a reason to retrain
     return str(outcome.get("verdict", "done")), str(outcome.get("reason", "")), outcome
 
 

@@ -235,6 +235,9 @@ class ScheduleSection(Section):
     """Whether a model without a champion is trained as soon as the scheduler starts."""
     catch_up: bool = True
     """Whether a start that was missed while nothing ran is made up for, once."""
+    trigger: Literal["schedule", "drift", "both"] = "schedule"
+    """What retrains: each start; a drift that `forecast monitor` finds at a start; or each start, and a drift
+    that it finds by `when` of [monitor]."""
 
     @model_validator(mode="after")
     def _can_be_kept(self) -> Self:
@@ -302,6 +305,40 @@ class ForecastSection(Section):
 
             triggers.check(ScheduleSection(cron=when))
         return when
+
+
+class MonitorSection(Section):
+    """`[monitor]`: how `forecast monitor` judges what was answered; an empty table will do."""
+
+    when: str = "0 6 * * *"
+    """A cron line by which `forecast schedule` looks, in the time zone of [schedule]."""
+    alpha: float = Field(default=0.01, gt=0.0, lt=0.5)
+    """The chance that a look finds a drift where there is none."""
+    least_ratio: float = Field(default=1.25, ge=1.0)
+    """An error smaller than so many times that of the backtest is no drift, however sure it is."""
+    max_age: str | None = None
+    """Answers older than this (90d) are not looked at; left out, all are."""
+    recalibrate: bool = False
+    """Whether intervals that cover too little or too much are corrected, by a new version of the model."""
+    gamma: float = Field(default=0.02, gt=0.0, le=1.0)
+    """How far the misses of one stamp move the intervals."""
+    min_stamps: int = Field(default=10, ge=1, strict=True)
+    """Stamps that have to have come before intervals are corrected."""
+
+    @field_validator("when")
+    @classmethod
+    def _can_be_kept(cls, when: str) -> str:
+        from pipelines import triggers
+
+        triggers.check(ScheduleSection(cron=when))
+        return when
+
+    @field_validator("max_age")
+    @classmethod
+    def _a_duration(cls, text: str | None) -> str | None:
+        if text is not None:
+            duration_seconds(text)
+        return text
 
 
 class Hook(Section):

@@ -36,6 +36,9 @@ CONNECT_SECONDS = 3.0
 IDENTITY = "forecast.identity"
 """The tag that a retrain is recognised by: recipe, data and package version in one digest."""
 
+CONTINUED = "live_num_values"
+"""The metric that every continuation of a monitoring run logs."""
+
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 """What MLflow takes in one call."""
@@ -128,6 +131,10 @@ class OpenRun:
             except _lost() as error:
                 self.spool = _begin_spool({"run_id": self.run_id}, error)
         self.spool.append(entry, file)
+
+    def next_step(self) -> int:
+        """The step after the last one of a run that is continued, from its metric `live_num_values`."""
+        return len(client().get_metric_history(self.run_id, CONTINUED))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested tables become dotted names, None is left out."""
@@ -225,6 +232,16 @@ def run(
         raise
     finally:
         opened.write({"kind": "end", "status": status, "time": int(time.time() * 1000)})
+
+
+def continued(experiment_id: str, *, name: str, tags: Mapping[str, str]) -> OpenRun:
+    """The finished run that carries these tags, to be written to again; made where there is none."""
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    found = client().search_runs([experiment_id], " and ".join(conditions), max_results=1)
+    if found:
+        return OpenRun(str(found[0].info.run_id), experiment_id)
+    with run(experiment_id, name=name, tags=tags) as made:
+        return made
 
 
 def _open(experiment_id: str, *, name: str, tags: dict[str, str], may_wait: bool) -> OpenRun:

@@ -82,9 +82,17 @@ class Calibration:
     parametric: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     """(Q,) levels the sample could not support: a normal tail from the outermost one that it could."""
 
+    stretch: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(Q,) what the distance from the median is multiplied by after the corrections: 1, unless what came
+    since the training has shown the intervals to be too narrow or too wide."""
+
     def __post_init__(self) -> None:
         median_index(self.quantile_levels)
         num_levels = len(self.quantile_levels)
+        if not len(self.stretch):
+            object.__setattr__(self, "stretch", np.ones(num_levels))
+        if self.stretch.shape != (num_levels,) or not (self.stretch > 0).all():
+            raise ArtifactError(f"calibration.stretch has to be {num_levels} numbers above 0")
         if not len(self.parametric):
             object.__setattr__(self, "parametric", np.zeros(num_levels, dtype=bool))
         if self.corrections.ndim != 2 or self.corrections.shape[1] != num_levels:
@@ -110,6 +118,11 @@ class Calibration:
     def is_fitted(self) -> bool:
         return self.num_windows > 0
 
+    @property
+    def is_stretched(self) -> bool:
+        """Whether the intervals were recalibrated on what came since the training."""
+        return bool((self.stretch != 1).any())
+
     def apply(self, quantiles: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated quantiles (B, S, Q), S <= H, ascending along Q; the median stays where it is.
 
@@ -118,11 +131,17 @@ class Calibration:
         """
         corrections = self.corrections[: quantiles.shape[1]].astype(np.float64)
         moved = quantiles + corrections * scale[:, None, None]  # (B, S, Q)
-        return ordered(moved, median_index(self.quantile_levels))
+        median = median_index(self.quantile_levels)
+        if not self.is_stretched:
+            return ordered(moved, median)
+        centre = moved[..., median : median + 1]
+        return ordered(centre + (ordered(moved, median) - centre) * self.stretch, median)
 
     def tensors(self) -> dict[str, NDArray]:
         """What the artifact keeps under `calibration.`"""
+        stretch = {"stretch": self.stretch} if self.is_stretched else {}
         return {
+            **stretch,
             "corrections": self.corrections,
             "parametric": self.parametric.astype(np.uint8),
             "growth": np.array([self.growth], dtype=np.float64),
@@ -141,6 +160,7 @@ class Calibration:
             parametric=tensors["parametric"].astype(bool),
             growth=float(tensors["growth"][0]),
             num_windows=int(tensors["num_windows"][0]),
+            stretch=tensors.get("stretch", np.zeros(0)).astype(np.float64),
         )
 
 
