@@ -5,7 +5,7 @@
 FROM python:3.11-slim-bookworm AS base
 ENV LANG=C.UTF-8
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp forecast \
-    && install -d -o forecast -g forecast /data /artifacts
+    && install -d -o forecast -g forecast /data /artifacts /answers
 
 FROM base AS runtime
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib \

@@ -205,6 +205,9 @@ class ModelDetail(ModelOut):
     accuracy: dict[str, float | None] = Field(
         description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
     )
+    live_accuracy: dict[str, float | None] = Field(
+        description="Metrics of its answers on what came since; empty where `forecast monitor` did not look."
+    )
     runtime: RuntimeOut
     calibration: CalibrationOut
     all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")

@@ -95,6 +95,8 @@ class CachedVersion:
     """When the version was registered, in ms: a name that was deleted and made again repeats its numbers."""
     metrics: dict[str, float | None] = field(default_factory=dict)
     """The accuracy on unseen windows, from the version's tag `forecast.metrics`."""
+    live: dict[str, float | None] = field(default_factory=dict)
+    """The accuracy of its answers on what came, from the tag `forecast.live` of a champion."""
     runtime: dict[str, Any] = field(default_factory=dict)
     """What `service.measure` found here: runtime, parity, milliseconds; empty before, and for baselines."""
 

@@ -59,7 +59,11 @@ class Metrics:
         self.served = gauge("forecast_model_info", "1 for what serves.", "model", "version")
         self.age = gauge("forecast_model_age_seconds", "Since the version was loaded.", "model")
         self.accuracy = gauge(
-            "forecast_model_accuracy", "On windows unseen in training.", "model", "version", "metric"
+            "forecast_model_accuracy",
+            "On windows unseen in training; live_ ones on what came since.",
+            "model",
+            "version",
+            "metric",
         )
         self.problems = gauge("forecast_model_problems", "Champions that do not serve for a fault.")
         self.workers = gauge("forecast_workers", "Processes that answer.", mode="livesum")
@@ -111,7 +115,8 @@ class Metrics:
         for (name, version), served in serving.items():
             self.served.labels(name, version).set(1)
             self.age.labels(name).set(time.time() - served.loaded_at)
-            for metric, value in served.metrics.items():
+            live = {f"live_{metric}": value for metric, value in served.live.items()}
+            for metric, value in (served.metrics | live).items():
                 if value is not None:
                     self.accuracy.labels(name, version, metric).set(value)
         self._shown |= set(serving)

@@ -6,7 +6,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forecast.errors import ArtifactError, ForecastError, NotFoundError
@@ -42,6 +42,8 @@ class Served:
     forecaster: Forecaster
     metrics: dict[str, float | None] = field(default_factory=dict)
     """The accuracy on unseen windows that the registry keeps of it."""
+    live: dict[str, float | None] = field(default_factory=dict)
+    """The accuracy of its answers on what came, where `forecast monitor` looked."""
     runtime: str = "auto"
     """What it was loaded by: onnx, torch, or auto where nothing was set or measured."""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -270,7 +272,7 @@ class ModelStore:
         trouble = manifest.problems.get(name, f"version {version} is not copied yet")
         if copy is not None:
             if current and self._is_same(current, copy):
-                return current, ""
+                return (current if current.live == copy.live else replace(current, live=copy.live)), ""
             try:
                 served = self._load(copy)
                 log.info("%s is served by version %s", name, version)
@@ -324,6 +326,7 @@ class ModelStore:
             digest=copy.digest,
             forecaster=forecaster,
             metrics=copy.metrics,
+            live=copy.live,
             runtime=runtime,
             measured=copy.runtime,
         )

@@ -45,6 +45,8 @@ LOOK_SECONDS = 0.05
 """How often questions are looked for."""
 START_SECONDS = 1.5
 """On a single core, how long workers with a warm cache may start before MLflow is imported beside them."""
+LIVE_SECONDS = 15.0
+"""How often the registry is asked for a champion's live figures."""
 RETRY_SECONDS = 30.0
 """How long a version that could not be copied is left alone."""
 MAX_REQUESTED = 32
@@ -81,6 +83,7 @@ class Watcher:
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
         self._known: dict[str, list[str]] = {}
         self._whole: set[str] = set()
+        self._live_until: dict[tuple[str, str], float] = {}
         self._client: MlflowClient | None = None
         self._database: int | None = None
         self._trouble = ""
@@ -160,7 +163,8 @@ class Watcher:
                 if trouble and version == aliases[name].get(CHAMPION):
                     problems[name] = f"version {version} cannot be copied: {trouble}"
             if copy is not None:
-                versions.append(replace(copy, runtime=self._runtime(copy)))
+                live = self._live(copy) if version == aliases[name].get(CHAMPION) else copy.live
+                versions.append(replace(copy, runtime=self._runtime(copy), live=live))
         known = {name: own for name, own in (before.known | self._known).items() if name in aliases}
         manifest = Manifest(
             aliases=aliases, versions=tuple(versions), problems=problems, previous=previous, known=known
@@ -168,6 +172,16 @@ class Watcher:
         if is_news or manifest != before or not self.cache.manifest_file.exists():
             self.cache.write(manifest)
             self._sweep(manifest)
+
+    def _live(self, copy: CachedVersion) -> dict[str, float | None]:
+        """The newest figures of `forecast monitor`, asked for now and then."""
+        assert self._client is not None
+        key = (copy.name, copy.version)
+        if time.monotonic() >= self._live_until.get(key, 0.0):
+            self._live_until[key] = time.monotonic() + LIVE_SECONDS
+            tags = self._client.get_model_version(*key).tags or {}
+            return read_metrics(tags, name="forecast.live")
+        return copy.live
 
     def _runtime(self, copy: CachedVersion) -> dict[str, Any]:
         """What was measured of a copy's runtimes; a measurement begins where there is none."""
@@ -356,10 +370,12 @@ def measure_apart(cache: Cache, digest: str) -> None:
         log.info("%s answers for %s (difference %.1e)", found["runtime"], digest[:12], found["parity"])
 
 
-def read_metrics(tags: dict[str, str]) -> dict[str, float | None]:
-    """The figures that a retrain wrote to a version; none where it did not, or somebody else did."""
+def read_metrics(tags: dict[str, str], name: str = "forecast.metrics") -> dict[str, float | None]:
+    """The figures that a retrain, or a look, wrote to a version; none where it did not, or somebody else
+    did.
+    """
     try:
-        found = json.loads(tags.get("forecast.metrics", "{}"))
+        found = json.loads(tags.get(name, "{}"))
     except ValueError:
         return {}
     if not isinstance(found, dict):

@@ -39,6 +39,7 @@ async def show_model(
             "covariates": info.covariates,
             "num_series": info.num_series,
             "accuracy": served.metrics,
+            "live_accuracy": served.live,
             "runtime": {
                 "name": runtime_of(served),
                 "parity": served.measured.get("parity"),

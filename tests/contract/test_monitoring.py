@@ -15,6 +15,7 @@ from tests.service.builders import Registry, baseline, request_body, serving
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/forecast.json").read_text())
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+LIVE: dict[str, float | None] = {"wql": 0.2, "coverage_80": 0.7, "num_values": 120}
 OF_PROMETHEUS = {"up": {"job", "instance"}}
 
 
@@ -49,7 +50,7 @@ def of_service() -> str:
     registry = Registry()
     registry.add("air", "1", baseline(), "champion")
     (copy,) = registry.manifest.versions
-    registry.write(versions=(replace(copy, metrics={"wql": 0.1, "mase": None}),))
+    registry.write(versions=(replace(copy, metrics={"wql": 0.1, "mase": None}, live=LIVE),))
     with serving() as client:
         assert client.post(request_body(model="air")).status_code == 200
         return str(client.get("/metrics").text)
@@ -88,6 +89,7 @@ def test_labels_that_are_asked_for_are_those_of_the_figures(known: dict[str, set
 def test_the_accuracy_of_what_serves_is_a_figure(known: dict[str, set[str]]) -> None:
     text = of_service()
     assert 'forecast_model_accuracy{metric="wql",model="air",version="1"} 0.1' in text
+    assert 'forecast_model_accuracy{metric="live_coverage_80",model="air",version="1"} 0.7' in text
     assert 'metric="mase"' not in text
 
 

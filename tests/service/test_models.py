@@ -102,7 +102,7 @@ def test_a_version_whose_answers_are_not_finite_does_not_serve(
     registry.add("air", "1", baseline("naive"), "champion")
     monkeypatch.setattr(
         "forecast.models.forecaster.Forecaster._values",
-        lambda self, batch, num_steps: np.full((1, num_steps, 17), np.nan),
+        lambda self, batch, num_steps, *_: np.full((1, num_steps, 17), np.nan),
     )
     store = store_of(registry)
     asyncio.run(store.refresh())

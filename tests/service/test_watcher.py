@@ -11,6 +11,7 @@ import pytest
 
 from forecast import home
 from forecast.models import artifact
+from service import watcher as watching
 from service.manifest import Cache, Manifest, Question, Reference, digest_of
 from service.settings import Settings
 from service.watcher import Watcher, database_file
@@ -47,6 +48,26 @@ def test_a_poll_without_news_leaves_the_manifest_alone(registered: Registered, c
     stamp = cache.stamp()
     watcher.poll()
     assert cache.stamp() == stamp
+
+
+def test_live_figures_of_a_champion_are_followed_without_loading_it_again(
+    registered: Registered, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LIVE_SECONDS", 0.0)
+    registered.version("air", baseline(), "champion")
+    watcher = Watcher(cache)
+    watcher.poll()
+    with serving() as client:
+        assert client.get("/v1/models/air").json()["live_accuracy"] == {}
+        told = '{"coverage_80": 0.5, "mase": null, "num_values": 7}'
+        registered.client.set_model_version_tag("air", "1", "forecast.live", told)
+        watcher.poll()
+        client.portal.call(client.app.state.store.refresh)
+        found = client.get("/v1/models/air").json()["live_accuracy"]
+        text = client.get("/metrics").text
+    assert found == {"coverage_80": 0.5, "mase": None, "num_values": 7}
+    assert 'forecast_model_accuracy{metric="live_coverage_80",model="air",version="1"} 0.5' in text
+    assert "forecast_model_loads_total 1.0" in text
 
 
 def test_a_version_without_an_alias_is_no_trouble_before_the_first_copy(
