@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from forecast import __version__
 from forecast.errors import SpecError
-from service.admission import AdmissionMiddleware
+from service.admission import AdmissionMiddleware, refuse
 from service.answers import ProblemOut
 from service.batching import Batcher
 from service.errors import MEDIA_TYPE, add_handlers
@@ -130,15 +130,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)
-    app.add_middleware(HeadMiddleware)
     app.state.metrics = Metrics(parts.store, parts.batcher, parts.recorder)
-    app.add_middleware(
-        MetricsMiddleware, metrics=app.state.metrics, logs_requests=settings.log_format == "json"
-    )
     app.state.keyring = Keyring()
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(SecurityMiddleware, keyring=app.state.keyring)
     app.add_middleware(AdmissionMiddleware, settings=settings)
+    counting = {"metrics": app.state.metrics, "logs_requests": settings.log_format == "json"}
+    app.add_middleware(MetricsMiddleware, **counting)  # around those that refuse, which counts too
     app.add_middleware(RequestIdMiddleware)
+    app.state.refuse = MetricsMiddleware(refuse, **counting)
     if not settings.otel:  # FastAPI sees only what goes through it
         app.quick = Quick(parts, app.state.keyring, app.state.metrics)
     _describe(app)

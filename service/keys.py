@@ -78,11 +78,13 @@ def create_key(
     return secret, key
 
 
-def revoke_key(key_id: str, *, path: Path | None = None) -> Key:
-    """The key, which opens nothing from now on; NotFoundError where there is none of that id."""
+def revoke_key(wanted: str, *, path: Path | None = None) -> Key:
+    """The key of an id, or of a name that only one valid key has: it opens nothing from now on.
+
+    NotFoundError where there is none, SpecError where several have the name.
+    """
     path = path or keys_file()
-    if not any(key.id == key_id for key in read_keys(path)):
-        raise NotFoundError(f"there is no key {key_id!r}; `forecast keys list` shows their ids")
+    key_id = _id_of(wanted, read_keys(path))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     changed = _change(
         path,
@@ -91,6 +93,16 @@ def revoke_key(key_id: str, *, path: Path | None = None) -> Key:
         ),
     )
     return next(key for key in changed if key.id == key_id)
+
+
+def _id_of(wanted: str, keys: tuple[Key, ...]) -> str:
+    found = [key.id for key in keys if key.id == wanted]
+    found = found or [key.id for key in keys if key.name == wanted and not key.revoked]
+    if not found:
+        raise NotFoundError(f"there is no key {wanted!r}; `forecast keys list` shows their ids and names")
+    if len(found) > 1:
+        raise SpecError(f"{len(found)} keys are named {wanted!r}; name one by its id: {', '.join(found)}")
+    return found[0]
 
 
 def digest(secret: str) -> str:

@@ -63,10 +63,13 @@ def list_(as_json: AsJson = False) -> None:
 
 @keys.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `forecast keys list` shows it.")],
+    key: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="As `forecast keys list` shows it; or a name that one key has."),
+    ],
 ) -> None:
     """Make a key open nothing any more; running services see it within a second."""
     from service.keys import revoke_key
 
-    key = revoke_key(key_id)
-    typer.echo(f"{key.id} ({key.name}) is revoked")
+    revoked = revoke_key(key)
+    typer.echo(f"{revoked.id} ({revoked.name}) is revoked")

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import Send
+from starlette.types import ASGIApp, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.admission import ARRIVED, refuse
+from service.admission import ARRIVED
 from service.errors import MEDIA_TYPE, problem
 from service.request_id import accepted_or_new
 from service.security import OPEN
@@ -19,11 +19,11 @@ GRACE_SECONDS = 1.0
 """How much later than the application, which answers a slow body better, the connection is closed."""
 
 
-def deadline_protocol(seconds: float, *, max_open: int) -> type[HttpToolsProtocol]:
+def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type[HttpToolsProtocol]:
     """The protocol class whose connections have `seconds` for headers, and as many for the body after them.
 
     A request that arrives in one piece, as most do, costs no timer. While `max_open` are at work, further
-    ones are refused unread, but for those that ask how the process is.
+    ones are refused unread (by `refuse`), but for those that ask how the process is.
     """
 
     class DeadlineProtocol(HttpToolsProtocol):

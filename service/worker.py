@@ -65,7 +65,9 @@ def serve(settings: Settings, listening: socket.socket, *, on_ready: Callable[[]
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http=deadline_protocol(settings.body_seconds, max_open=settings.open_requests),
+        http=deadline_protocol(
+            settings.body_seconds, max_open=settings.open_requests, refuse=app.state.refuse
+        ),
         loop="uvloop",
         ws="none",
         lifespan="on",

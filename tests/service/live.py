@@ -19,9 +19,12 @@ def listening(settings: Settings) -> Iterator[tuple[str, int]]:
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         made.listen(512)
+        app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
-            http=deadline_protocol(settings.body_seconds, max_open=settings.open_requests),
+            app,
+            http=deadline_protocol(
+                settings.body_seconds, max_open=settings.open_requests, refuse=app.state.refuse
+            ),
             loop="uvloop",
             log_config=None,
             access_log=False,

@@ -10,6 +10,7 @@ import pytest
 
 from service.batching import Batcher
 from service.errors import Problem
+from service.keys import create_key
 from service.logs import JsonFormatter
 from service.metrics import route_of
 from service.settings import Settings
@@ -149,6 +150,21 @@ def test_large_bodies_have_their_own_places(registry: Registry) -> None:
         assert client.post(request_body()).status_code == 200
         client.portal.call(places.release)
         assert len(client.post(many).json()["forecasts"]) == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/forecasts", "/v2/forecast", "/v1/models"])
+def test_who_is_not_let_in_is_counted_timed_and_logged_too(
+    registry: Registry, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    create_key("somebody else")
+    with caplog.at_level(logging.INFO, "service.requests"), serving(Settings(log_format="json")) as client:
+        refused = client.request("GET" if path == "/v1/models" else "POST", path, json={})
+        assert refused.status_code == 401
+        figures = client.app.state.metrics.text().decode()
+    assert refused.headers["server-timing"].startswith("total;")
+    assert f'forecast_requests_total{{model="",route="{path}",status="401",version=""}} 1.0' in figures
+    (line,) = [each for each in caplog.records if each.name == "service.requests"]
+    assert (line.route, line.status) == (path, 401)  # type: ignore[attr-defined]
 
 
 def test_a_machine_reads_one_json_object_for_each_request(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from service.settings import Settings
@@ -177,6 +178,7 @@ def test_more_than_may_be_open_are_refused_and_health_is_told(
         assert one_answer(connection)[0] == 200
         connection.close()
     still_serves(address)
+    assert 'route="/v1/forecasts",status="503"' in httpx.get(f"http://{address[0]}:{address[1]}/metrics").text
 
 
 def still_serves(address: tuple[str, int]) -> None:

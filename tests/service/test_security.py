@@ -116,6 +116,19 @@ def test_the_commands_make_list_and_revoke() -> None:
     assert [key.name for key in read_keys(keys_file())] == ["shop"]
 
 
+def test_a_key_is_revoked_by_its_name_where_only_one_has_it() -> None:
+    _, first = create_key("shop")
+    assert revoke_key("shop").id == first.id
+    with pytest.raises(NotFoundError, match="'shop'"):
+        revoke_key("shop")
+    _, second = create_key("shop")
+    _, third = create_key("shop")
+    with pytest.raises(SpecError, match=f"{second.id}, {third.id}"):
+        revoke_key("shop")
+    assert revoke_key(third.id).revoked
+    assert revoke_key("shop").id == second.id
+
+
 def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     broken = tmp_path / "keys.json"
     broken.write_text('{"keys": [{"id": 1}]}')
