@@ -1,6 +1,8 @@
 """The command `forecast`: finds its sub-commands by entry point and imports each only when it is used."""
 
+import difflib
 import os
+import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
@@ -15,6 +17,8 @@ GROUP = "forecast.commands"
 _OWN_PACKAGES = {"forecast", "pipelines", "service"}
 _USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
 """Options and arguments that cannot be used; typer gives it no public name."""
+_BRACKET = re.compile(r"(?<!\\)\[(?=[a-z@/])")
+"""Where rich would see a style begin."""
 _INSTALL_HINT = 'install the extras with: pip install "forecast[pipelines,service]"'
 
 
@@ -30,7 +34,19 @@ def _command(point: EntryPoint) -> Any:
         target.command(point.name)(function)
     command = typer.main.get_command(target)
     command.name = point.name
+    if typer.core.HAS_RICH:
+        _take_literally(command)
     return command
+
+
+def _take_literally(command: Any) -> None:
+    """Let help texts say `[schedule]`: rich would read a word in brackets as a style, and leave it out."""
+    for each in [command, *command.params]:
+        for name in ("help", "short_help"):
+            if text := getattr(each, name, None):
+                setattr(each, name, _BRACKET.sub(r"\\[", text))
+    for each in getattr(command, "commands", {}).values():
+        _take_literally(each)
 
 
 class CommandGroup(TyperGroup):
@@ -42,6 +58,14 @@ class CommandGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         point = _entry_points().get(cmd_name)
         return _command(point) if point else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except _USAGE_ERROR as error:
+            if found := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
+                error.message = f"{error.message.rstrip('.')} (did you mean {found[0]!r}?)"
+            raise
 
 
 app = typer.Typer(

@@ -13,6 +13,7 @@ class Check(Section):
     """What happens where data is not as it should be: nothing, a warning, or exit code 2."""
 
     action: Action = "warn"
+    """off, warn or fail; `check = "fail"` sets it alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -24,6 +25,7 @@ class Freshness(Check):
     """How old the newest stamp may be, by the clock."""
 
     action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
     max_age: str | None = None
     """Such as 2d or 6h; left out, the clock is not asked."""
 
@@ -39,12 +41,14 @@ class Backwards(Check):
     """Whether the data ends before the data of last time did."""
 
     action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
 
 
 class Rows(Check):
     """How many values there are, against last time."""
 
     action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
     min_share: float = Field(default=0.5, ge=0.0)
     """Of last time's number; 1.0 means not fewer."""
     max_share: float | None = Field(default=None, gt=0.0)
@@ -55,6 +59,7 @@ class Shift(Check):
     """Whether values are of another level or scale than last time, as after a change of units."""
 
     action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
     max_shift: float = Field(default=8.0, gt=0.0)
     """How far the level may move, in units of the series' own spread."""
     max_ratio: float = Field(default=8.0, gt=1.0)
@@ -74,6 +79,7 @@ class Vanished(Check):
     """Series of last time that are not there any more."""
 
     action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
     max_share: float = Field(default=0.2, ge=0.0, le=1.0)
     """Of last time's number."""
 

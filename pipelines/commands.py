@@ -10,6 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forecast.errors import ColumnsError, DataError, FrequencyError, LevelError, SpecError
+from pipelines.reading_options import (
+    Columns,
+    DayFirst,
+    Decimal,
+    Delimiter,
+    Duplicates,
+    Gaps,
+    Grid,
+    Infinite,
+    Timezone,
+    Wide,
+    given,
+)
 from pipelines.tables import number, print_table
 
 if TYPE_CHECKING:
@@ -35,10 +48,6 @@ METRICS = {
 
 OUTPUT_SUFFIXES = (".csv", ".parquet", ".json")
 
-Columns = Annotated[
-    str | None,
-    typer.Option(help="Ours=theirs, such as unique_id=shop,ds=day,y=units.", metavar="OURS=THEIRS,..."),
-]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and everything else on stderr.")
 ]
@@ -72,21 +81,15 @@ def new(
         str | None, typer.Option(help="Step of the series: D, h, 15min, MS, trading, ...")
     ] = None,
     columns: Columns = None,
-    day_first: Annotated[
-        bool | None, typer.Option("--day-first/--month-first", help="Whether 03/04/2026 is in April.")
-    ] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal mark of a CSV file: . or ,")] = None,
-    wide: Annotated[
-        bool | None, typer.Option("--wide/--long", help="Whether each series is a column.")
-    ] = None,
-    timezone: Annotated[str | None, typer.Option(help="Of stamps that name none: Europe/Berlin, ...")] = None,
-    grid: Annotated[str | None, typer.Option(help="Put jittering readings on this grid: 5min, ...")] = None,
-    duplicates: Annotated[
-        str | None, typer.Option(help="For repeated stamps: first, last, mean, sum.")
-    ] = None,
-    gaps: Annotated[str | None, typer.Option(help="For absent steps: nan, zero, forward.")] = None,
-    infinite: Annotated[str | None, typer.Option(help="For infinite values: error, nan.")] = None,
+    day_first: DayFirst = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    wide: Wide = None,
+    timezone: Timezone = None,
+    grid: Grid = None,
+    duplicates: Duplicates = None,
+    gaps: Gaps = None,
+    infinite: Infinite = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe of this name.")] = False,
 ) -> None:
     """Look at a data file, decide how to read it, and write the recipe. What is declared is not guessed."""
@@ -246,20 +249,44 @@ def predict(
         ),
     ] = None,
     columns: Columns = None,
+    day_first: DayFirst = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    wide: Wide = None,
+    timezone: Timezone = None,
+    grid: Grid = None,
+    duplicates: Duplicates = None,
+    gaps: Gaps = None,
+    infinite: Infinite = None,
 ) -> None:
-    """Forecast the series of a file, or of a folder file by file, with a registered model."""
+    """Forecast the series of a file, or of a folder file by file, with a registered model.
+
+    How the file is written is as the model's recipe says, or detected, unless it is said here.
+    """
     from pipelines import bulk
 
+    reading = given(
+        columns=_columns(columns) or None,
+        day_first=day_first,
+        delimiter=delimiter,
+        decimal=decimal,
+        wide=wide,
+        timezone=timezone,
+        grid=grid,
+        duplicates=duplicates,
+        gaps=gaps,
+        infinite=infinite,
+    )
     for each in level or []:
         if not 0 < each < 100:
             raise LevelError(f"a level is a percentage between 0 and 100, such as 80, and got {each:g}")
     if bulk.is_partitioned(data):
-        _predict_partitions(model, data, output, horizon=horizon, levels=level, columns=_columns(columns))
+        _predict_partitions(model, data, output, horizon=horizon, levels=level, reading=reading)
         return
     if output and output.suffix not in OUTPUT_SUFFIXES:
         raise SpecError(f"--output {output} is of an unknown kind; end it in {', '.join(OUTPUT_SUFFIXES)}")
     with redirect_stdout(sys.stderr):
-        frame = _forecast(model, data, horizon=horizon, levels=level, columns=_columns(columns))
+        frame = _forecast(model, data, horizon=horizon, levels=level, reading=reading)
     _write(frame, output)
 
 
@@ -280,7 +307,7 @@ def models(
 
 
 def _forecast(
-    model: str, data: Path, *, horizon: int | None, levels: list[float] | None, columns: dict[str, str]
+    model: str, data: Path, *, horizon: int | None, levels: list[float] | None, reading: dict[str, Any]
 ) -> "pd.DataFrame":
     """The forecast as the library's frame; notes go to stderr."""
     from pipelines import registry, sources
@@ -288,7 +315,7 @@ def _forecast(
     sources.kind(data)
     version = registry.find(model)
     forecaster = registry.load(version)
-    panel = _histories(version, data, freq=forecaster.info.freq, columns=columns)
+    panel = _histories(version, data, freq=forecaster.info.freq, reading=reading)
     forecast = forecaster.predict(panel, horizon=horizon)
     for unique_id, notes in zip(forecast.unique_ids, forecast.notes, strict=True):
         if notes:
@@ -303,7 +330,7 @@ def _predict_partitions(
     *,
     horizon: int | None,
     levels: list[float] | None,
-    columns: dict[str, str],
+    reading: dict[str, Any],
 ) -> None:
     """A folder of forecasts for a folder of histories."""
     if output is None or output.suffix in OUTPUT_SUFFIXES:
@@ -325,22 +352,25 @@ def _predict_partitions(
             asked,
             data,
             output,
-            read=lambda path: _histories(version, path, freq=freq, columns=columns),
+            read=lambda path: _histories(version, path, freq=freq, reading=reading),
             say=_say,
         )
     _say(f"wrote {num_rows:,} rows to {output}")
 
 
-def _histories(version: "Version", data: Path, *, freq: str | int, columns: dict[str, str]) -> "Panel":
-    """The file read as the model's training data was; without --columns, by its columns or else by ours."""
+def _histories(version: "Version", data: Path, *, freq: str | int, reading: dict[str, Any]) -> "Panel":
+    """The file read as the model's training data was, but for what is said of it; without --columns, by its
+    columns or else by ours.
+    """
     from pipelines import sources
 
-    if columns:
-        return _read(data, sources.same_way({**version.data, "columns": columns}), freq=freq)
+    policies = {**version.data, **reading}
     try:
-        return _read(data, sources.same_way(version.data), freq=freq)
+        return _read(data, sources.same_way(policies), freq=freq)
     except ColumnsError:
-        return _read(data, sources.same_way({**version.data, "columns": {}}), freq=freq)
+        if "columns" in reading:
+            raise
+        return _read(data, sources.same_way({**policies, "columns": {}}), freq=freq)
 
 
 def _read(path: Path, data: "DataSection", *, freq: str | int) -> "Panel":

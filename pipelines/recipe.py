@@ -37,7 +37,8 @@ from pipelines.sections import (
     nearest,
 )
 
-_SET_ELSEWHERE = ("backbone", "horizon", "season_length", "context_length")
+NOT_OF_A_MODEL_TABLE = ("backbone", "horizon", "season_length", "context_length")
+"""Fields of a spec that stand above the tables of a recipe."""
 _OF_EVERY_MODEL = ("quantile_levels", "min_context", "max_horizon", "lower_bound", "upper_bound", "integer")
 
 _KEPT = frozenset(
@@ -71,13 +72,19 @@ class Recipe(Section):
     """One retraining, fully described. `name` also names the experiment and the registered model."""
 
     name: str
+    """Names the recipe, its experiment and its model: at most 100 letters, digits, _, - and ."""
     horizon: int = Field(ge=1, strict=True)
+    """Steps to forecast."""
     freq: str | int | None = None
     """Left out, it is inferred from the stamps."""
     season_length: int | None = Field(default=None, ge=1, strict=True)
+    """Steps in one season; left out, by freq."""
     context_length: int | None = Field(default=None, ge=1, strict=True)
+    """Past steps that a network sees; left out, by rule."""
     levels: tuple[Annotated[float, Field(strict=True)], ...] = (80.0, 95.0)
+    """Intervals in percent."""
     candidates: tuple[str, ...] = ("lstm", "gru", "transformer")
+    """Networks and baselines that compete; naive, seasonal_naive and drift always do."""
     data: DataSection = DataSection()
     backtest: BacktestSection = BacktestSection()
     gate: GateSection = GateSection()
@@ -122,9 +129,9 @@ class Recipe(Section):
     @field_validator("model")
     @classmethod
     def _fields_of_a_spec(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = [field.name for field in fields(ModelSpec) if field.name not in _SET_ELSEWHERE]
+        known = [field.name for field in fields(ModelSpec) if field.name not in NOT_OF_A_MODEL_TABLE]
         for key in values:
-            if key in _SET_ELSEWHERE:
+            if key in NOT_OF_A_MODEL_TABLE:
                 place = "candidates" if key == "backbone" else key
                 raise ValueError(
                     f"{key!r} is set above the tables of the recipe, as {place!r}; move it there"
@@ -324,9 +331,17 @@ def _keys_beside(keys: list[str]) -> list[str]:
     """The keys that are known in the table where an unknown one was found."""
     table: type[BaseModel] = Recipe
     for key in keys[:-1]:
-        annotation = table.model_fields[key].annotation
-        annotation = next(iter(get_args(annotation)), annotation)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if key.isdecimal():  # the place in a list of tables
+            continue
+        below = table_of(table.model_fields[key].annotation) if key in table.model_fields else None
+        if below is None:
             return []
-        table = annotation
+        table = below
     return list(table.model_fields)
+
+
+def table_of(annotation: Any) -> type[BaseModel] | None:
+    """The table that a field is, holds a list of, or may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := table_of(each))), None)

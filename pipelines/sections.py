@@ -36,10 +36,15 @@ class Filter(Section):
     """`[[data.filters]]`: what a row has to show in one column."""
 
     column: str
+    """Of the data, by its own name."""
     one_of: tuple[str | int | float | bool, ...] | None = None
+    """The values that a row may have."""
     none_of: tuple[str | int | float | bool, ...] | None = None
+    """The values that it may not have."""
     at_least: float | None = None
+    """The smallest number that it may have."""
     at_most: float | None = None
+    """The largest."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -69,22 +74,31 @@ class DataSection(Section):
     columns: dict[Literal["unique_id", "ds", "y"], str] = Field(default_factory=dict)
     """Ours = theirs, for columns that are named otherwise."""
     delimiter: str | None = None
+    """Between the fields of a CSV file; left out, it is detected."""
     decimal: str | None = None
+    """Decimal mark of a CSV file: . or ,; left out, it is detected."""
     day_first: bool | None = None
     """Whether 03/04/2026 is the third of April; left out, it is detected or refused as ambiguous."""
     date_format: str | None = None
     """How stamps are written, such as %d.%m.%Y; left out, it is detected."""
     encoding: str | None = None
+    """Of a CSV file, such as latin-1; left out, it is detected."""
     wide: bool = False
     """One column per series beside the stamps, in place of the long format."""
     timezone: str | None = None
+    """Of stamps that name none, such as Europe/Berlin."""
     grid: str | None = None
     """Put readings that jitter on a grid of this step."""
     align: Literal["floor", "nearest", "ceil"] = "floor"
+    """Which step of the grid a reading belongs to."""
     aggregate: Literal["mean", "sum", "min", "max", "first", "last", "median"] = "mean"
+    """What several readings of one step become."""
     duplicates: Literal["error", "first", "last", "mean", "sum"] = "error"
+    """For repeated stamps of a series."""
     gaps: Literal["nan", "zero", "forward"] = "nan"
+    """For absent steps: missing, zero, or the value before."""
     infinite: Literal["error", "nan"] = "error"
+    """For infinite values: refused, or missing."""
     holidays: tuple[str, ...] = ()
     """Days without trading, ISO dates: no forecast is dated on them."""
     filters: tuple[Filter, ...] = ()
@@ -99,8 +113,11 @@ class DataSection(Section):
     """Leave out a last step that ended less than this ago, such as 0s or 2h: more of it may still come. Left
     out, every step counts, but for `resample`, where the step has to have ended."""
     past: tuple[str, ...] = ()
+    """Columns of covariates that are known until the cutoff."""
     known: tuple[str, ...] = ()
+    """Columns of covariates that are known into the future."""
     static: tuple[str, ...] = ()
+    """Columns of covariates that belong to a series."""
 
     @property
     def selects(self) -> bool:
@@ -141,6 +158,7 @@ class BacktestSection(Section):
     """`[backtest]`: how many forecasts of the past the candidates are judged by."""
 
     num_windows: int = Field(default=4, ge=1, strict=True)
+    """Unseen windows per series that candidates are judged on."""
     stride: int | None = Field(default=None, ge=1, strict=True)
     """Steps between neighbouring cutoffs; left out, the horizon."""
 
@@ -149,6 +167,7 @@ class GateSection(Section):
     """`[gate]`: what a new model has to show before it becomes champion."""
 
     metric: Literal["mae", "rmse", "smape", "mase", "wql"] = "wql"
+    """What candidates are compared by."""
     margin: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share by which another kind of model has to be better than the champion: 0.02 is two percent."""
     tolerance: float = Field(default=0.1, ge=0.0)
@@ -158,6 +177,7 @@ class GateSection(Section):
     coverage_80: tuple[float, float] = (0.6, 0.95)
     """Least and most share of values inside the 80 % intervals; only a clear miss keeps a model out."""
     coverage_95: tuple[float, float] = (0.8, 1.0)
+    """The same for the 95 % intervals."""
     must_beat: tuple[str, ...] = BASELINES
     """The best of these has to be beaten, else it becomes the candidate itself."""
 
@@ -188,20 +208,28 @@ class TrainingSection(Section):
     """`[training]`: limits of the training; what is left out follows the written rule of the library."""
 
     seed: int = Field(default=0, ge=0)
+    """Of weights and batches: the same seed and data give the same model."""
     max_epochs: int | None = Field(default=None, ge=1, strict=True)
+    """Left out, by rule."""
     max_steps: int | None = Field(default=None, ge=1, strict=True)
+    """Of the optimiser; left out, by rule."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Per candidate and fit. A limit in seconds gives up that the same seed gives the same model."""
     batch_size: int | None = Field(default=None, ge=1, strict=True)
+    """Windows in one step; left out, by rule."""
     learning_rate: float | None = Field(default=None, gt=0)
+    """Left out, by rule."""
     patience: int | None = Field(default=None, ge=1, strict=True)
+    """Looks at the validation loss without progress before it ends; left out, by rule."""
     device: str = "auto"
+    """auto, cpu, cuda, or cuda:1."""
 
 
 class BudgetSection(Section):
     """`[budget]`: what a whole retrain may need; beyond it ends with exit code 1 and registers nothing."""
 
     seconds: float | None = Field(default=None, gt=0)
+    """From its start to its end."""
     memory_mib: float | None = Field(default=None, gt=0)
     """Of this process in the machine's memory."""
 
@@ -257,11 +285,13 @@ class SearchSection(Section):
     """`[search]`: trials of specs and trainings with Optuna; the best becomes one more candidate."""
 
     trials: int | None = Field(default=None, ge=1, strict=True)
+    """How many; this, seconds, or both."""
     seconds: float | None = Field(default=None, gt=0)
     """For all trials together; one that has begun is trained to its end."""
     backbones: tuple[str, ...] = ()
     """Left out, the networks among the candidates."""
     seed: int = Field(default=0, ge=0)
+    """Of what is tried."""
     storage: str | None = None
     """Optuna's own database as SQLAlchemy names it; left out, a file in FORECAST_HOME/search."""
     space: dict[
@@ -347,7 +377,9 @@ class Hook(Section):
     command: str | tuple[str, ...] | None = None
     """A program with its arguments; no shell."""
     url: str | None = None
+    """http(s); it may hold ${NAME}."""
     headers: dict[str, str] = Field(default_factory=dict)
+    """Of the request; they may hold ${NAME}."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -364,6 +396,7 @@ class HooksSection(Section):
     on_failure: Hook | None = None
     on_promotion: Hook | None = None
     attempts: int = Field(default=3, ge=1, le=10)
+    """How often a hook is tried, with pauses of 1 s, 4 s, ..."""
     timeout_seconds: float = Field(default=10.0, gt=0.0, le=600)
     """Of one attempt."""
 

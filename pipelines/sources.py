@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forecast import home, placeholders
+from forecast import placeholders
 from forecast.errors import SpecError
 from pipelines import places
-from pipelines.recipe import Recipe, builtin_names
+from pipelines.recipe import Recipe, builtin_names, home_names
 from pipelines.sections import DataSection
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ def panel(recipe: Recipe) -> "Panel":
     data = recipe.data
     if not any((data.path, data.dataset, data.url, data.database)):
         raise SpecError(
-            f"the recipe {recipe.name!r} has no data: add `--data FILE` to the command, or set "
-            f'`path = "FILE"` under [data]{_place(recipe.name)} (a CSV or Parquet file with the columns '
-            "unique_id, ds, y, or with others named under `columns`)"
+            f"the recipe {recipe.name!r} has no data: {_remedy(recipe)} (a CSV or Parquet file with the "
+            "columns unique_id, ds, y, or with others named under `columns`)"
         )
     return _complete(_panel(recipe), data)
 
@@ -77,9 +76,17 @@ def _of_table(
     return from_frame(table, freq=freq, season_length=season_length, **options)
 
 
-def _place(name: str) -> str:
-    """Where a built-in recipe is written to be changed; nothing where it is the user's own file."""
-    return f" of {home.recipes_folder() / name}.toml" if name in builtin_names() else ""
+def _remedy(recipe: Recipe) -> str:
+    """What gives a recipe data: a file of one's own, or a new recipe where it is a built-in one."""
+    if recipe.name not in builtin_names() or recipe.name in home_names():
+        return (
+            'give `forecast retrain` one with `--data FILE`, or set `path = "FILE"` under [data] of its file'
+        )
+    freq = f" --freq {recipe.freq}" if recipe.freq is not None else ""
+    return (
+        f"it is built in and reads yours: run `forecast retrain {recipe.name} --data FILE`, or write one of "
+        f"your own with `forecast recipe new NAME --data FILE --horizon {recipe.horizon}{freq}`"
+    )
 
 
 def read(

@@ -117,7 +117,7 @@ def test_a_request_that_the_model_cannot_meet_is_refused(
 def test_a_recipe_without_data_says_what_to_set(forecast: Command) -> None:
     for name in ("stocks", "sensors"):
         ended = forecast("retrain", name)
-        refused(ended, "--data FILE", "recipes", f"{name}.toml", "[data]")
+        refused(ended, f"forecast retrain {name} --data FILE", "forecast recipe new NAME --data FILE")
     assert not home.database_file().exists()
 
 
@@ -179,7 +179,24 @@ def test_a_recipe_without_data_says_where_to_name_it(forecast: Command, tmp_path
     ended = forecast("retrain", path)
     refused(ended, "the recipe 'a' has no data", "--data FILE", "[data]")
     assert str(home.recipes_folder()) not in ended.err
-    refused(forecast("retrain", "stocks"), str(home.recipes_folder() / "stocks.toml"))
+    ended = forecast("retrain", "stocks")
+    refused(ended, "forecast retrain stocks --data FILE", "forecast recipe new NAME --data FILE")
+    assert str(home.recipes_folder()) not in ended.err
+
+
+def test_predict_is_told_how_a_file_is_written(trained: Trained, forecast: Command, tmp_path: Path) -> None:
+    plain, odd = tmp_path / "plain.csv", tmp_path / "odd.csv"
+    frame = sales()[lambda rows: rows["shop"] == "north"].assign(units=lambda rows: rows["units"].round(2))
+    frame.to_csv(plain, index=False)
+    twice = pd.concat([frame, frame.tail(1)])
+    twice.assign(day=twice["day"].dt.strftime("%d/%m/%Y")).to_csv(odd, index=False, sep=";", decimal=",")
+    expected = forecast("predict", "--model", "shop", "--data", plain)
+    assert expected.code == 0, expected.err
+    flags = ("--delimiter", ";", "--decimal", ",", "--day-first", "--duplicates", "first")
+    found = forecast("predict", "--model", "shop", "--data", odd, *flags)
+    assert (found.code, found.out) == (0, expected.out), found.err
+    refused(forecast("predict", "--model", "shop", "--data", odd, *flags[:-2]), "--duplicates first")
+    refused(forecast("predict", "--model", "shop", "--data", odd, "--columns", "y=nothing"), "nothing")
 
 
 def test_the_installed_command_ends_in_one_line_and_exit_code_2(tmp_path: Path) -> None:

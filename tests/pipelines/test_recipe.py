@@ -8,6 +8,7 @@ import pytest
 
 from forecast.errors import NotFoundError, SpecError
 from pipelines import recipe as recipes
+from pipelines import recipe_reference
 
 MINIMAL = 'name = "shop_sales"\nhorizon = 14\n'
 
@@ -55,6 +56,16 @@ def test_what_is_left_out_has_a_default() -> None:
         (MINIMAL + "horizont = 3", r"unknown key 'horizont' \(did you mean 'horizon'\?\)"),
         (MINIMAL + "[gate]\nmetrik = 'wql'", r"unknown key 'gate.metrik' \(did you mean 'metric'\?\)"),
         (MINIMAL + "[data]\ngird = '5min'", r"unknown key 'data.gird' \(did you mean 'grid'\?\)"),
+        (
+            MINIMAL + "[[data.filters]]\ncolunm = 'x'\none_of = [1]",
+            r"unknown key 'data.filters.0.colunm' \(did you mean 'column'\?\)",
+        ),
+        (
+            MINIMAL + "[hooks.on_failure]\ncomand = 'x'",
+            r"'hooks.on_failure.comand' \(did you mean 'command'\?\)",
+        ),
+        (MINIMAL + "[monitor]\nwhen = 'x'", "monitor.when: a cron line has five fields"),
+        (MINIMAL + "[schedule]\ntrigger = 'drft'", "schedule.trigger: .*'drift'.* and got 'drft'"),
         (MINIMAL + "[gate]\nmust_beat = ['naiv']", r"'naiv' is no baseline \(did you mean 'naive'\?\)"),
         (MINIMAL + "[gate]\ncoverage_80 = [0.9, 0.6]", "gate.coverage_80: bounds are two rising shares"),
         (
@@ -144,6 +155,16 @@ def test_the_committed_schema_is_that_of_this_version() -> None:
     """`forecast recipe schema > docs/recipe.schema.json` writes it anew."""
     path = Path(__file__).resolve().parents[2] / "docs" / "recipe.schema.json"
     assert json.loads(path.read_text()) == recipes.json_schema()
+
+
+def test_the_page_of_all_keys_is_that_of_this_version_and_leaves_none_unexplained() -> None:
+    """`python -m pipelines.recipe_reference > docs/recipe-keys.md` writes it anew."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "recipe-keys.md"
+    page = recipe_reference.markdown()
+    assert path.read_text() == page
+    assert "|  |" not in page
+    for key in ("`filters[].one_of`", "`[schedule]`", "`freshness.max_age`", "`hidden_size`"):
+        assert key in page
 
 
 def test_the_schema_takes_the_built_in_recipes_and_refuses_a_typo() -> None:
