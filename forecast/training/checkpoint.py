@@ -30,18 +30,26 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Replace the checkpoint in `folder` in one step: a kill leaves the old one or the new one, whole."""
-    from safetensors.torch import save_file
+    """Replace the checkpoint in `folder` in one step: a kill leaves the old one or the new one, whole.
+
+    Raises OSError where the disk takes nothing; the old checkpoint stays then.
+    """
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{FILE}.{os.getpid()}"
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()
     }
-    save_file(tensors, str(draft), metadata={"state": json.dumps(checkpoint.state)})
-    with draft.open("rb") as stream:
-        os.fsync(stream.fileno())
-    draft.replace(folder / FILE)
+    written = save(tensors, metadata={"state": json.dumps(checkpoint.state)})
+    try:
+        with draft.open("wb") as stream:
+            stream.write(written)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(folder / FILE)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> Checkpoint:

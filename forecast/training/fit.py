@@ -1,5 +1,6 @@
 """The verb of the library: a panel and a spec in, a forecaster out."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
@@ -198,7 +199,15 @@ class Job:
                 "steps": steps,
                 "training": own.state,
             }
-            write(Checkpoint(tensors=tensors, state=state), folder)
+            try:
+                write(Checkpoint(tensors=tensors, state=state), folder)
+            except OSError as error:
+                warnings.warn(
+                    f"no checkpoint could be written into {folder} ({error}); the training goes on, but "
+                    "could not be resumed from here. Make room, or choose another folder.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
         return save
 

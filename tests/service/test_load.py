@@ -87,7 +87,8 @@ def test_under_ten_times_the_load_as_much_is_answered_and_in_time(
     assert set(found) == {200, 503}
     assert found[503] > found[200], "nothing was refused, so that this was no overload"
     assert found[200] / 6 > 0.6 * alone[200] / 3
-    assert float(np.quantile(taken, 0.99)) < 2.0
+    if_all_waited = 400 / (found[200] / 6)
+    assert float(np.quantile(taken, 0.95)) < if_all_waited / 2, "waiting grows with those who ask"
     assert set(after) == {200}
 
 

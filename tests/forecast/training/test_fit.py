@@ -238,6 +238,15 @@ def test_a_training_resumes_exactly_where_it_was_interrupted(tmp_path: Path) -> 
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_training_goes_on_where_no_checkpoint_can_be_written(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("no folder")
+    expected = fc.fit(panel(), spec(), quick())
+    with pytest.warns(RuntimeWarning, match="no checkpoint could be written into"):
+        found = fc.fit(panel(), spec(), quick(checkpoint=in_the_way, checkpoint_seconds=1e-9))
+    np.testing.assert_array_equal(found.predict(panel()).values, expected.predict(panel()).values)
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     fc.fit(panel(), spec(), quick(checkpoint=tmp_path, checkpoint_seconds=1e-9))
     with pytest.raises(ArtifactError, match="belongs to other data, another spec or another plan"):
