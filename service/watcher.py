@@ -34,7 +34,6 @@ from service.manifest import (
     digest_of,
     write_atomically,
 )
-from service.measure import is_measurable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -191,6 +190,8 @@ class Watcher:
         with contextlib.suppress(OSError, ValueError):
             found: dict[str, Any] = json.loads(self.cache.measured_file(copy.digest).read_bytes())
             return found
+        from service.measure import is_measurable  # loads pandas, which would delay the start of workers
+
         if copy.digest not in self._measured and is_measurable(folder):
             self._measured.add(copy.digest)
             threading.Thread(target=measure_apart, args=[self.cache, copy.digest], daemon=True).start()

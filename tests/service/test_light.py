@@ -80,3 +80,11 @@ def test_a_model_with_covariates_wants_exactly_these(registry: Registry) -> None
         assert short["errors"][0]["pointer"] == "#/series/0/known/price"
         assert "50 values were sent and 51 are needed" in short["detail"]
         assert ask(client, known={"price": [1.0] * 51}, static={"size": 3}).status_code == 422
+
+
+def test_a_watcher_loads_little_before_the_workers_have_started() -> None:
+    code = (
+        "import sys, service.watcher; print([m for m in ('pandas', 'numpy', 'mlflow') if m in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
