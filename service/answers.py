@@ -160,6 +160,13 @@ class AnomalyResponse(BaseModel):
     anomalies: list[AnomalyOut]
 
 
+class CalibrationOut(BaseModel):
+    """How the intervals were calibrated."""
+
+    num_windows: int = Field(description="Windows that they were estimated from; 0: not calibrated.")
+    parametric_quantiles: list[float] = Field(description="Quantiles beyond what the sample supports.")
+
+
 class ModelOut(BaseModel):
     """One model that is served."""
 
@@ -175,13 +182,12 @@ class ModelOut(BaseModel):
     min_context: int
     context_length: int
     trained_until: str | int | None
-
-
-class CalibrationOut(BaseModel):
-    """How the intervals were calibrated."""
-
-    num_windows: int = Field(description="Windows that they were estimated from; 0: not calibrated.")
-    parametric_quantiles: list[float] = Field(description="Quantiles beyond what the sample supports.")
+    accuracy: dict[str, float | None] = Field(
+        description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
+    )
+    calibration: CalibrationOut
+    all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")
+    versions: list[str] = Field(description="Versions at hand here; others are fetched when asked for.")
 
 
 class RuntimeOut(BaseModel):
@@ -202,16 +208,10 @@ class ModelDetail(ModelOut):
     quantile_levels: list[float]
     covariates: dict[str, list[str]]
     num_series: int
-    accuracy: dict[str, float | None] = Field(
-        description="Metrics of the champion's retrain on unseen windows; empty where none are registered."
-    )
     live_accuracy: dict[str, float | None] = Field(
         description="Metrics of its answers on what came since; empty where `forecast monitor` did not look."
     )
     runtime: RuntimeOut
-    calibration: CalibrationOut
-    all_aliases: dict[str, str] = Field(description="Every alias of the name and the version it stands for.")
-    versions: list[str] = Field(description="Versions at hand here; others are fetched when asked for.")
 
 
 class ModelsResponse(BaseModel):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from service.answers import ModelDetail, ModelsResponse
-from service.models import ModelStore, Served
+from service.models import ModelStore, Served, Snapshot
 
 router = APIRouter(tags=["models"])
 
@@ -17,7 +17,7 @@ async def list_models(request: Request) -> JSONResponse:
     store: ModelStore = request.app.state.store
     snapshot = await store.settled()
     served = [snapshot.champions[name] for name in sorted(snapshot.champions)]
-    return JSONResponse({"models": [described(each, snapshot.aliases_of(each)) for each in served]})
+    return JSONResponse({"models": [described(each, snapshot) for each in served]})
 
 
 @router.get("/v1/models/{name}", response_model=ModelDetail, summary="One model in full")
@@ -30,33 +30,19 @@ async def show_model(
     store: ModelStore = request.app.state.store
     served, _ = await store.resolve(name if version is None else f"{name}/{version}")
     snapshot = store.snapshot
-    info, calibration = served.forecaster.info, served.forecaster.calibration
-    levels = calibration.quantile_levels
+    info = served.forecaster.info
     return JSONResponse(
         {
-            **described(served, snapshot.aliases_of(served)),
+            **described(served, snapshot),
             "quantile_levels": list(info.quantile_levels),
             "covariates": info.covariates,
             "num_series": info.num_series,
-            "accuracy": served.metrics,
             "live_accuracy": served.live,
             "runtime": {
                 "name": runtime_of(served),
                 "parity": served.measured.get("parity"),
                 "milliseconds": served.measured.get("milliseconds"),
             },
-            "calibration": {
-                "num_windows": calibration.num_windows,
-                "parametric_quantiles": [
-                    q
-                    for q, is_parametric in zip(levels, calibration.parametric, strict=True)
-                    if is_parametric
-                ],
-            },
-            "all_aliases": snapshot.manifest.aliases.get(served.name, {}),
-            "versions": sorted(
-                (copy.version for copy in snapshot.manifest.versions if copy.name == served.name), key=int
-            ),
         }
     )
 
@@ -68,13 +54,15 @@ def runtime_of(served: Served) -> str:
     return "onnx" if type(served.forecaster.backend).__name__ == "OnnxBackend" else "torch"
 
 
-def described(served: Served, aliases: list[str]) -> dict[str, Any]:
+def described(served: Served, snapshot: Snapshot) -> dict[str, Any]:
     """One model as JSON."""
-    info = served.forecaster.info
+    info, calibration = served.forecaster.info, served.forecaster.calibration
+    found = zip(calibration.quantile_levels, calibration.parametric, strict=True)
+    copies = [copy.version for copy in snapshot.manifest.versions if copy.name == served.name]
     return {
         "name": served.name,
         "version": served.version,
-        "aliases": aliases,
+        "aliases": snapshot.aliases_of(served),
         "run_id": served.run_id,
         "kind": info.kind,
         "freq": info.freq,
@@ -84,4 +72,11 @@ def described(served: Served, aliases: list[str]) -> dict[str, Any]:
         "min_context": info.min_context,
         "context_length": info.context_length,
         "trained_until": info.trained_until,
+        "accuracy": served.metrics,
+        "calibration": {
+            "num_windows": calibration.num_windows,
+            "parametric_quantiles": [quantile for quantile, is_parametric in found if is_parametric],
+        },
+        "all_aliases": snapshot.manifest.aliases.get(served.name, {}),
+        "versions": sorted(copies, key=int),
     }

@@ -47,6 +47,10 @@ def test_a_service_with_models_is_ready_and_lists_them(client: Client) -> None:
                 "min_context": 12,
                 "context_length": 36,
                 "trained_until": "2023-12-01T00:00:00",
+                "accuracy": {},
+                "calibration": {"num_windows": 200, "parametric_quantiles": []},
+                "all_aliases": {"challenger": "1", "champion": "2"},
+                "versions": ["1", "2"],
             }
         ]
     }
