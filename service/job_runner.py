@@ -9,7 +9,7 @@ from functools import partial
 
 from forecast.errors import ForecastError
 from service.errors import Problem, from_forecast_error
-from service.jobs import LEASE_SECONDS, Job, JobStore
+from service.jobs import LEASE_SECONDS, Job, JobStore, Result
 from service.settings import Settings
 
 log = logging.getLogger("service")
@@ -20,8 +20,8 @@ EXPIRE_SECONDS = 60.0
 BUSY_SECONDS = 1.0
 """How long a job waits before it asks again for the model that others keep busy."""
 
-Compute = Callable[[Job], Awaitable[bytes]]
-"""The result of a job as JSON."""
+Compute = Callable[[Job], Awaitable[Result]]
+"""Comes to the result of a job."""
 
 
 class JobRunner:
@@ -117,7 +117,7 @@ class JobRunner:
             detail = f"something unexpected happened; the log has it under job {job.id}"
             await asyncio.to_thread(self.store.finish, job.id, error=detail)
 
-    async def _patiently(self, job: Job) -> bytes:
+    async def _patiently(self, job: Job) -> Result:
         """The result of a job, which waits where a request would be turned away."""
         while True:
             try:

@@ -4,15 +4,19 @@ Every process that shares the folder takes from the same list. Who computes a jo
 renews; where a process is gone the lease runs out and another takes the job up again.
 """
 
+import contextlib
+import json
 import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from forecast import home
 from service.errors import Problem, problem
@@ -28,7 +32,8 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, body BLOB, timeout REAL NOT NULL,
     status TEXT NOT NULL, result BLOB, error TEXT, owner TEXT, lease REAL,
-    attempts INTEGER NOT NULL DEFAULT 0, submitted REAL NOT NULL, ended REAL, size INTEGER NOT NULL
+    attempts INTEGER NOT NULL DEFAULT 0, submitted REAL NOT NULL, ended REAL, size INTEGER NOT NULL,
+    headers TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, submitted);
 """
@@ -47,6 +52,15 @@ class Job:
     """Seconds that it may be computed for."""
 
 
+class Result(NamedTuple):
+    """What a job came to."""
+
+    content: bytes
+    """JSON."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What stands beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobState:
     """One job as its client sees it."""
@@ -56,6 +70,7 @@ class JobState:
     status: str
     result: bytes | None
     error: str | None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class JobStore:
@@ -143,18 +158,20 @@ class JobStore:
             held = db.execute("SELECT id FROM jobs WHERE owner = ? AND status = 'running'", (self.owner,))
             return set(job_ids) - {row[0] for row in held}
 
-    def finish(self, job_id: str, *, result: bytes | None = None, error: str | None = None) -> None:
+    def finish(self, job_id: str, *, result: Result | None = None, error: str | None = None) -> None:
         """Keep what a job of ours came to; nothing happens where it was cancelled meanwhile."""
+        content, headers = result or (None, {})
         with self._writing() as db:
             db.execute(
-                "UPDATE jobs SET status = ?, result = ?, error = ?, ended = ?, body = NULL, size = ?"
-                " WHERE id = ? AND owner = ? AND status = 'running'",
+                "UPDATE jobs SET status = ?, result = ?, headers = ?, error = ?, ended = ?, size = ?,"
+                " body = NULL WHERE id = ? AND owner = ? AND status = 'running'",
                 (
                     "succeeded" if error is None else "failed",
-                    result,
+                    content,
+                    json.dumps(dict(headers)),
                     error,
                     time.time(),
-                    len(result or b""),
+                    len(content or b""),
                     job_id,
                     self.owner,
                 ),
@@ -186,11 +203,12 @@ class JobStore:
             return None
         with self._reading() as db:
             row = db.execute(
-                "SELECT id, task, status, result, error, ended FROM jobs WHERE id = ?", (job_id,)
+                "SELECT id, task, status, result, error, headers, ended FROM jobs WHERE id = ?", (job_id,)
             ).fetchone()
-        if row is None or (row[5] is not None and row[5] < time.time() - self.settings.jobs_keep_seconds):
+        if row is None or (row[6] is not None and row[6] < time.time() - self.settings.jobs_keep_seconds):
             return None
-        return JobState(id=row[0], task=row[1], status=row[2], result=row[3], error=row[4])
+        headers = json.loads(row[5] or "{}")
+        return JobState(id=row[0], task=row[1], status=row[2], result=row[3], error=row[4], headers=headers)
 
     def expire(self) -> int:
         """Forget what ended long enough ago; how many jobs that were."""
@@ -237,6 +255,9 @@ class JobStore:
             made.execute("PRAGMA auto_vacuum = INCREMENTAL")
             made.execute("PRAGMA journal_mode = WAL")
             made.executescript(_TABLE)
+            if "headers" not in {row[1] for row in made.execute("PRAGMA table_info(jobs)")}:
+                with contextlib.suppress(sqlite3.OperationalError):  # another process was first
+                    made.execute("ALTER TABLE jobs ADD COLUMN headers TEXT")
             self._connection = made
         return self._connection
 

@@ -14,6 +14,7 @@ from service.models import Served
 
 NOTES_HEADER = "x-forecast-notes"
 MODEL_HEADER = "x-forecast-model"
+RUN_HEADER = "x-forecast-run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,18 @@ class Answer:
     notes: tuple[str, ...] = ()
 
     def response(self, request_id: str) -> Response:
-        """As HTTP; what has to be known about the numbers stands in a header, which the client ignores."""
-        headers = {MODEL_HEADER: f"{self.served.name}/{self.served.version}"}
+        """As HTTP; what has to be known about the numbers stands in headers, which the client ignores."""
+        return Response(self.content(request_id), headers=self.headers, media_type="application/json")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Which version and run answered, and the notes."""
+        found = {MODEL_HEADER: f"{self.served.name}/{self.served.version}"}
+        if self.served.run_id:
+            found[RUN_HEADER] = self.served.run_id
         if self.notes:
-            headers[NOTES_HEADER] = ", ".join(self.notes)
-        return Response(self.content(request_id), headers=headers, media_type="application/json")
+            found[NOTES_HEADER] = ", ".join(self.notes)
+        return found
 
     def content(self, request_id: str) -> bytes:
         """The body as JSON."""

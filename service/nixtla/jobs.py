@@ -13,7 +13,7 @@ from service.body import read_body
 from service.errors import Problem, problem
 from service.inference import Parts, asked_horizon
 from service.job_runner import JobRunner
-from service.jobs import Job, JobStore, too_many
+from service.jobs import Job, JobStore, Result, too_many
 from service.nixtla.naming import resolve
 from service.nixtla.panels import NO_FINE_TUNING, check_supported
 from service.nixtla.payload import Asked, parse, read_content
@@ -81,7 +81,7 @@ async def state(task: str, job_id: str, request: Request) -> Response:
         raise _unknown(request)
     head = {"job_id": found.id, "status": found.status, "error": found.error}
     content = orjson.dumps(head)[:-1] + b',"result":' + (found.result or b"null") + b"}"
-    return Response(content, media_type="application/json")
+    return Response(content, headers=found.headers, media_type="application/json")
 
 
 @router.post("/v2/async/jobs/{job_id}/cancel")
@@ -98,14 +98,14 @@ async def cancel(job_id: str, request: Request) -> Response:
     return JSONResponse({"job_id": job_id, "status": "cancelled"})
 
 
-async def compute(job: Job, parts: Parts) -> bytes:
-    """The result of a job: what the synchronous call would have answered."""
+async def compute(job: Job, parts: Parts) -> Result:
+    """The result of a job: what the synchronous call would have answered, and its headers."""
     content = await parts.workers.run(read_content, job.body)
     task = task_of(job.task, content)
     work = await parts.workers.run(task.read, {**content, "model": job.model})
     patient = replace(parts, settings=replace(parts.settings, request_seconds=job.timeout))
     answer = await work(patient, None)
-    return await parts.workers.run(answer.content, job.id)
+    return Result(await parts.workers.run(answer.content, job.id), answer.headers)
 
 
 def timeout_of(content: dict[str, Any], parts: Parts) -> float:

@@ -1,5 +1,6 @@
 """Cross-validation and fitted values by the real client, compared with forecasts of cut histories."""
 
+import time
 from typing import Any
 
 import httpx
@@ -102,11 +103,26 @@ def body(**more: Any) -> dict[str, Any]:
     return {"series": series, "model": "air", "freq": "MS", "h": 3, "n_windows": 1, "step_size": 3, **more}
 
 
+def test_the_result_of_a_job_is_marked_like_the_answer_of_the_call(url: str) -> None:
+    path = f"{url}/v2/cross_validation"
+    job_id = httpx.post(f"{path}/async", json=body()).json()["job_id"]
+    deadline = time.monotonic() + 30
+    while (state := httpx.get(f"{path}/jobs/{job_id}")).json()["status"] in ("pending", "running"):
+        assert not [name for name in state.headers if name.startswith("x-forecast")]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    called = httpx.post(path, json=body())
+    for name in ("x-forecast-notes", "x-forecast-model", "x-forecast-run"):
+        assert state.headers[name] == called.headers[name]
+    assert {**state.json()["result"], "request_id": ""} == {**called.json(), "request_id": ""}
+
+
 @pytest.mark.parametrize("more", [{}, {"full_history": True}])
 def test_what_the_model_was_trained_on_is_marked(url: str, more: dict[str, Any]) -> None:
     known = httpx.post(f"{url}/v2/cross_validation", json=body(**more))
     assert known.headers["x-forecast-notes"].split(", ")[0] == "in_sample"
     assert known.headers["x-forecast-model"] == "air/2"
+    assert known.headers["x-forecast-run"] == "run-air-2"
     later = body(**more)
     later["series"]["start_datetime"] = ["2030-01-01"]
     unknown = httpx.post(f"{url}/v2/cross_validation", json=later)

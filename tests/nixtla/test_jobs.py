@@ -1,5 +1,6 @@
 """Jobs of the real client: submitted, fetched, cancelled, and kept when the service ends."""
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from nixtla import ApiError, JobError, NixtlaClient
 
 from service.errors import Problem
-from service.jobs import LEASE_SECONDS, MAX_ATTEMPTS, JobStore
+from service.jobs import LEASE_SECONDS, MAX_ATTEMPTS, JobStore, Result
 from service.settings import Settings
 from tests.nixtla.live import client_of, live, monthly
 from tests.service.builders import Registry, baseline
@@ -157,7 +158,7 @@ def test_old_results_make_room_and_waiting_jobs_do_not(tmp_path: Path) -> None:
     store = JobStore(Settings(jobs_bytes=100), tmp_path / "jobs.db")
     done = store.submit("forecast", "air/1", b"x" * 60, timeout=1)
     assert store.claim() is not None
-    store.finish(done, result=b"y" * 60)
+    store.finish(done, result=Result(b"y" * 60))
     store.submit("forecast", "air/1", b"x" * 60, timeout=1)
     assert store.find(done) is None, "the oldest result goes"
     with pytest.raises(Problem) as refused:
@@ -179,7 +180,7 @@ def test_a_job_of_a_process_that_is_gone_is_taken_up_by_another(
     assert again == held
     assert one.renew([job_id]) == {job_id}, "it is no longer one's"
     one.finish(job_id, error="too late")
-    two.finish(job_id, result=b"1")
+    two.finish(job_id, result=Result(b"1"))
     found = two.find(job_id)
     assert found is not None
     assert (found.status, found.result) == ("succeeded", b"1")
@@ -200,6 +201,22 @@ def test_a_job_that_ends_the_process_each_time_is_given_up(
     assert found is not None
     assert found.status == "failed"
     assert "3 times" in (found.error or "")
+
+
+def test_a_list_of_an_earlier_release_is_used_on(tmp_path: Path) -> None:
+    store = JobStore(Settings(), tmp_path / "jobs.db")
+    before = store.submit("forecast", "air/1", b"{}", timeout=9)
+    store.close()
+    with sqlite3.connect(tmp_path / "jobs.db") as db:
+        db.execute("ALTER TABLE jobs DROP COLUMN headers")
+    db.close()
+    claimed = store.claim()
+    assert claimed is not None
+    store.finish(before, result=Result(b"{}", {"x-forecast-model": "air/1"}))
+    found = store.find(before)
+    assert found is not None
+    assert (found.status, found.headers) == ("succeeded", {"x-forecast-model": "air/1"})
+    store.close()
 
 
 def test_jobs_given_back_are_pending_again_and_expiry_forgets(tmp_path: Path) -> None:
