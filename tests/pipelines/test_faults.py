@@ -105,20 +105,18 @@ def test_a_database_that_cannot_be_written_ends_in_one_line(trained_copy: Traine
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_the_model_leaves_the_champion_alone(trained_copy: Trained) -> None:
-    write_recipe(trained_copy.recipe.parent, num_days=130)
-
     def tiny_files() -> None:
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as a full disk: an error and no signal
-        resource.setrlimit(resource.RLIMIT_FSIZE, (database_size, database_size))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
-    database_size = home.database_file().stat().st_size
+    most = home.database_file().stat().st_size + 200_000  # what is logged fits, and the weights do not
     champion = registry.champion("shop")
-    small = {"PYTHONDONTWRITEBYTECODE": "1"}
+    small = {"PYTHONDONTWRITEBYTECODE": "1", "FORECAST_CHECKPOINT_SECONDS": "0"}
     model = trained_copy.recipe.read_text().replace('["seasonal_naive"]', '["gru"]')
     trained_copy.recipe.write_text(
-        model + "[training]\nmax_steps = 2\n[model]\nhidden_size = 256\nmembers = 1\n"
+        model + "[training]\nmax_steps = 2\n[model]\nhidden_size = 256\nmembers = 1\n[gate]\nmust_beat = []\n"
     )
     ended = subprocess.run(
         [PROGRAM, "retrain", str(trained_copy.recipe)],
@@ -134,6 +132,8 @@ def test_a_disk_that_is_full_for_the_model_leaves_the_champion_alone(trained_cop
     assert champion is not None
     assert after is not None
     assert after.version == champion.version
+    assert "no checkpoint could be written into" in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert ended.stderr.strip().splitlines()[-1].startswith("error: MLflow at sqlite")
     registry.load(after)
 
