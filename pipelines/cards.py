@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from forecast.models.forecaster import ForecasterInfo
     from pipelines.gate import Decision
     from pipelines.recipe import Recipe
+    from pipelines.registry import Version
     from pipelines.retrain import Outcome
 
 _TITLES = {
@@ -81,12 +82,27 @@ def retrain_card(recipe: "Recipe", outcome: "Outcome") -> str:
     return "\n".join(lines)
 
 
-def registered(name: str) -> str:
-    """Markdown for the page of a registered model."""
-    return (
+def registered(name: str, versions: "Sequence[Version]") -> str:
+    """Markdown for the page of a registered model: the champion's card, and what was decided last."""
+    lines = [
         f"Forecasts of the recipe `{name}`. The version with the alias `champion` serves, `previous` served "
         "before it, and `challenger` was the best candidate of a retrain but not good enough to serve. A "
         f"version's page tells what it is and why; `forecast history {name}` tells who moved the alias when."
+    ]
+    for each in versions:
+        if "champion" in each.aliases:
+            lines += ["", f"## Champion: version {each.version}", "", each.description]
+    decided = [each for each in versions if "forecast.decided_at" in each.tags]
+    if decided:
+        lines += ["", _last_decision(max(decided, key=lambda each: each.tags["forecast.decided_at"]))]
+    return "\n".join(lines)
+
+
+def _last_decision(version: "Version") -> str:
+    tags = version.tags
+    return (
+        f"**Decided last.** {tags['forecast.decided_at']}, version {version.version}: "
+        f"{tags.get('forecast.verdict', '')}, {tags.get('forecast.reason', '')}"
     )
 
 

@@ -1,6 +1,7 @@
 """`forecast demo`: the main job on real data, through the same commands and the same HTTP that users have."""
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -150,16 +151,29 @@ def _print_comparison(result: Json) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="All models on the same unseen months (best WQL first)", title_justify="left")
+    metric = _gate_metric()
+    title = f"All models on the same unseen months (best {metric} first)"
+    table = Table(title=title, title_justify="left")
     table.add_column("model", no_wrap=True)
     for title in METRICS.values():
         table.add_column(title, justify="right")
-    for candidate in sorted(result["candidates"], key=lambda candidate: candidate["metrics"]["wql"]):
+    for candidate in sorted(result["candidates"], key=lambda each: _rank(each["metrics"].get(metric))):
         table.add_row(candidate["name"], *(_number(candidate["metrics"].get(metric)) for metric in METRICS))
     Console().print(table)
     print("wql: error of all quantiles as a share of the values; mase: error over that of last season;")
     print("in 80 %, in 95 %: share of months inside these intervals. naive and drift are baselines.")
     print("The champion is chosen on earlier months than these, so it need not stand first.")
+
+
+def _gate_metric() -> str:
+    """What the recipe compares models by."""
+    from pipelines import recipe
+
+    return recipe.load(RECIPE).gate.metric
+
+
+def _rank(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _number(value: float | None) -> str:
@@ -223,7 +237,7 @@ def _print_next_steps(result: Json, request: Path) -> None:
 
 def _mlflow_ui(result: Json) -> Sequence[str]:
     """The commands and the link that show this recipe's runs; the link opens the UI in its ML mode."""
-    page = _page(result)
+    page = _page(result, metric=_gate_metric())
     if not is_embedded():
         return [f"open '{tracking_uri().rstrip('/')}/{page}'"]
     mlflow = shlex.join(_relative([str(Path(sys.executable).with_name("mlflow"))]))
@@ -234,12 +248,12 @@ def _mlflow_ui(result: Json) -> Sequence[str]:
     ]
 
 
-def _page(result: Json) -> str:
-    """The candidates of this retrain, the best first."""
+def _page(result: Json, *, metric: str) -> str:
+    """The candidates of this retrain, the best by `metric` first."""
     asked = {
         "workflowType": "machine_learning",
         "searchFilter": f"tags.`mlflow.parentRunId` = '{result['run_id']}'",
-        "orderByKey": "metrics.`wql`",
+        "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": "true",
     }
     return f"#/experiments/{_experiment_id(result)}/runs?{urlencode(asked, quote_via=quote)}"

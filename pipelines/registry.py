@@ -9,7 +9,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +58,8 @@ class Version:
     source: str
     created_at: float
     """Seconds since 1970."""
+    description: str = ""
+    """Its model card."""
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -148,7 +150,7 @@ def register(
 
     source = _log_model(forecaster, run, levels=levels, example=example)
     try:
-        tracking.client().create_registered_model(name, description=cards.registered(name))
+        tracking.client().create_registered_model(name, description=cards.registered(name, []))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -195,6 +197,7 @@ def promote(
         _log_promotion(
             version, experiment, action=action, origin=origin, reason=reason, figures=figures or {}
         )
+    describe(version.name)
     return True
 
 
@@ -213,12 +216,26 @@ def rollback(name: str, *, reason: str) -> tuple[Version, Version]:
     return current, before
 
 
-def challenge(version: Version, *, reason: str) -> None:
-    """Make a version challenger: it was not good enough to serve, and the tags say why."""
+def challenge(version: Version, *, reason: str, description: str) -> None:
+    """Make a version challenger: it was not good enough to serve, and its tags and its card say why."""
     with promotion_lock(version.name):
         before = champion(version.name)
         _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
+        if description != version.description:
+            tracking.client().update_model_version(version.name, version.version, description)
         tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
+    describe(version.name)
+
+
+def describe(name: str) -> None:
+    """Write on the model's page which version serves and what it is, and what was decided last.
+
+    A page that cannot be written now is written by the next retrain.
+    """
+    with suppress(*tracking.lost()):
+        text = cards.registered(name, versions(name))
+        if tracking.client().get_registered_model(name).description != text:
+            tracking.client().update_registered_model(name, text)
 
 
 def tell(version: Version, tags: Mapping[str, str]) -> None:
@@ -444,6 +461,7 @@ def _version(each: "ModelVersion", aliases: Mapping[str, tuple[str, ...]]) -> Ve
         tags=dict(each.tags),
         source=str(each.source),
         created_at=float(each.creation_timestamp or 0) / 1000,
+        description=str(each.description or ""),
     )
 
 

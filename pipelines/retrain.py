@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
@@ -40,6 +41,9 @@ PROGRESS_SECONDS = 10.0
 
 CHECKPOINT_SECONDS = float(os.environ.get("FORECAST_CHECKPOINT_SECONDS", "15"))
 """Between two checkpoints of a training."""
+
+FIGURES_FROM_SECONDS = 30.0
+"""How long an evaluation takes whose pictures, half a second of drawing, are worth drawing before it wins."""
 
 CURVES = ("train_loss", "validation_loss", "learning_rate")
 """What is logged of every epoch, over the optimiser's steps."""
@@ -113,6 +117,7 @@ def retrain(recipe: Recipe, *, dry_run: bool = False, skip_checks: bool = False,
         with tracking.answering():
             earlier = None if dry_run else _earlier(job)
             if earlier:
+                registry.describe(recipe.name)
                 return replace(earlier, warnings=tuple(each.message for each in stale))
             job = _checked(job, stale, skip=skip_checks)
             tracking.close_abandoned(recipe.name)
@@ -221,6 +226,9 @@ class Trial:
     run: tracking.OpenRun
     config: "TrainConfig"
     """How it is trained, and trained again on all data."""
+    curves: Sequence[Mapping[str, float | None]] = ()
+    """Its learning curves."""
+    has_figures: bool = False
 
 
 def _searched(job: Job, parent: tracking.OpenRun, blocks: "Blocks") -> list[Trial]:
@@ -258,15 +266,17 @@ def _try(
         _log_input(run, job)
         with progress, machine.Sampler() as sampler:
             evaluated = replace(evaluate(spec, job.panel, blocks, config, on_epoch=progress), name=name)
-        _log_candidate(run, job, evaluated, progress, replace(config, checkpoint=None))
-        run.curve(sampler.points())
-        if tags["forecast.role"] != "baseline":  # a baseline gets its pictures when it wins
-            _log_figures(run, job, evaluated, list(progress.curves()))
+        with run.together():
+            _log_candidate(run, job, evaluated, progress, replace(config, checkpoint=None))
+            run.curve(sampler.points())
+        trial = Trial(spec=spec, evaluated=evaluated, run=run, config=config, curves=list(progress.curves()))
+        if evaluated.seconds >= FIGURES_FROM_SECONDS and _role(spec) != "baseline":
+            trial = _with_figures(job, trial)
     metric = job.recipe.gate.metric
     value = evaluated.metrics[metric]
     windows = f"{len(blocks.judge)} unseen windows per series"
     job.say(f"{name}: {metric} {value:.4g} on {windows}, {progress.took}")
-    return Trial(spec=spec, evaluated=evaluated, run=run, config=config)
+    return trial
 
 
 def _incumbent(
@@ -337,21 +347,21 @@ def _publish(
     for run in (parent, trial.run):
         run.settle()
     job.say(f"{trial.evaluated.name}: trained again on all data")
-    if _role(trial.spec) == "baseline":
-        _log_figures(trial.run, job, trial.evaluated, [])
+    _with_figures(job, trial)
     forecaster = refit_full(decision.winner, job.panel, trial.config)
+    card = partial(
+        cards.model_card,
+        job.recipe,
+        forecaster.info,
+        baselines=[each.evaluated for each in trials if _role(each.spec) == "baseline"],
+        num_windows=forecaster.calibration.num_windows,
+    )
     version = registry.register(
         job.recipe.name,
         forecaster,
         trial.run,
         levels=job.recipe.levels,
-        description=cards.model_card(
-            job.recipe,
-            forecaster.info,
-            decision,
-            baselines=[each.evaluated for each in trials if _role(each.spec) == "baseline"],
-            num_windows=forecaster.calibration.num_windows,
-        ),
+        description=card(decision),
         tags=_version_tags(job, parent, trial, forecaster.info),
         example=input_example(job.panel, forecaster.info),
     )
@@ -365,7 +375,7 @@ def _publish(
         )
         decision = replace(decision, promote=False, reason=reason)
         parent.tags({IDENTITY: "undecided"})
-    registry.challenge(version, reason=decision.reason)
+    registry.challenge(version, reason=decision.reason, description=card(decision))
     return version.version, decision
 
 
@@ -482,20 +492,21 @@ def _log_candidate(
     run.table(evaluated.forecasts, "backtest.parquet")
 
 
-def _log_figures(
-    run: tracking.OpenRun, job: Job, evaluated: "Evaluated", curves: Sequence[Mapping[str, float | None]]
-) -> None:
-    """Pictures of the backtest; one that cannot be drawn is told of and ends nothing."""
+def _with_figures(job: Job, trial: Trial) -> Trial:
+    """Pictures of a trial's backtest, once; one that cannot be drawn is told of and ends nothing."""
     from pipelines import figures
 
+    if trial.has_figures:
+        return trial
+    evaluated = trial.evaluated
     try:
-        drawn = figures.of_candidate(evaluated, curves, metric=job.recipe.gate.metric)
-        for name, figure in drawn:
-            run.figure(figure, f"figures/{name}")
+        for name, figure in figures.of_candidate(evaluated, trial.curves, metric=job.recipe.gate.metric):
+            trial.run.figure(figure, f"figures/{name}")
     except (TrackingError, BudgetError):
         raise
     except Exception as error:  # whatever matplotlib makes of odd data, the model is what counts
         job.say(f"{evaluated.name}: a figure could not be drawn ({type(error).__name__}: {error})")
+    return replace(trial, has_figures=True)
 
 
 def _log_outcome(parent: tracking.OpenRun, outcome: Outcome, decision: "Decision", card: str) -> None:

@@ -112,6 +112,8 @@ class OpenRun:
     """A name of our own where the run could not be created yet."""
     experiment_id: str
     spool: Spool | None = None
+    held: list[tuple[str, float, int, int]] | None = None
+    """Metrics that wait for the end of a `together`."""
 
     def settle(self) -> None:
         """Deliver what was spooled; raises TrackingError while the server does not answer."""
@@ -128,7 +130,7 @@ class OpenRun:
                 _require_open_port(home.tracking_uri())
                 _send(client(), self.run_id, entry, file)
                 return
-            except _lost() as error:
+            except lost() as error:
                 self.spool = _begin_spool({"run_id": self.run_id}, error)
         self.spool.append(entry, file)
 
@@ -141,6 +143,16 @@ class OpenRun:
         items = [(key, str(value)) for key, value in flat(values).items() if value is not None]
         for start in range(0, len(items), PARAMS_PER_BATCH):
             self.write({"kind": "params", "items": items[start : start + PARAMS_PER_BATCH]})
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send the metrics that the block logs at its end, in as few calls as they fit in."""
+        self.held = []
+        try:
+            yield
+        finally:
+            items, self.held = self.held, None
+            self._send_metrics(items)
 
     def metrics(self, values: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log the finite ones of `values`; what is missing or infinite would ruin the charts."""
@@ -201,8 +213,14 @@ class OpenRun:
             for name, value, step, at in points
             if value is not None and math.isfinite(value)
         ]
+        if self.held is None:
+            self._send_metrics(items)
+        else:
+            self.held += items
+
+    def _send_metrics(self, items: Sequence[tuple[str, float, int, int]]) -> None:
         for start in range(0, len(items), METRICS_PER_BATCH):
-            self.write({"kind": "metrics", "items": items[start : start + METRICS_PER_BATCH]})
+            self.write({"kind": "metrics", "items": [*items[start : start + METRICS_PER_BATCH]]})
 
 
 @contextmanager
@@ -249,7 +267,7 @@ def _open(experiment_id: str, *, name: str, tags: dict[str, str], may_wait: bool
     try:
         _require_open_port(home.tracking_uri())
         created = client().create_run(experiment_id, start_time=begun, run_name=name, tags=tags)
-    except _lost() as error:
+    except lost() as error:
         if not may_wait:
             raise
         header = {"run_id": None, "experiment_id": experiment_id, "name": name, "tags": tags, "begun": begun}
@@ -257,8 +275,8 @@ def _open(experiment_id: str, *, name: str, tags: dict[str, str], may_wait: bool
     return OpenRun(str(created.info.run_id), experiment_id)
 
 
-def _lost() -> tuple[type[Exception], ...]:
-    """What says that a write did not arrive."""
+def lost() -> tuple[type[Exception], ...]:
+    """What says that something did not arrive at the server."""
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -329,13 +347,13 @@ def _deliver(to: "MlflowClient", spool: Spool) -> str:
 def _deliver_waiting(to: "MlflowClient", uri: str) -> None:
     """What earlier commands could not deliver; what cannot be delivered now waits on."""
     mine = [each for each in waiting() if each.header["tracking_uri"] == masked(uri)]
-    lost: tuple[type[Exception], ...] = (*_lost(), Timeout)
+    refused: tuple[type[Exception], ...] = (*lost(), Timeout)
     try:
         with home.database_lock(timeout_seconds=0):
             for spool in mine:
                 if not spool.is_being_written():
                     _deliver(to, spool)
-    except lost:
+    except refused:
         return
 
 

@@ -146,7 +146,7 @@ def _in_the_home_of_the_retrain(retrained: Outcome, monkeypatch: pytest.MonkeyPa
 
 
 def runs_table(page: Page, retrained: Outcome) -> None:
-    page.open(demo._page(retrained.to_dict()))
+    page.open(demo._page(retrained.to_dict(), metric="wql"))
     page.reads("lstm", "gru", "transformer", "seasonal_naive", "6 matching runs")
     if page.find("button[aria-label='Close']"):
         page.click("button[aria-label='Close']")  # the assistant, which takes a quarter of the width

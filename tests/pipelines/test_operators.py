@@ -146,6 +146,7 @@ def test_an_alias_moved_by_hand_during_a_retrain_is_left_where_it_is(
         outcome = retrain.retrain(asked, say=lambda line: None)
     assert (outcome.verdict, outcome.model_version) == ("kept", "3")
     assert "another version became champion" in outcome.reason
+    assert "**Decision.** challenger: another version became champion" in registry.find("shop/3").description
     champions = [version for version, names in aliases().items() if "champion" in names]
     assert champions == ["1"]
     assert retrain.retrain(asked, say=lambda line: None).verdict == "promoted"

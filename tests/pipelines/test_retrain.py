@@ -114,7 +114,28 @@ def test_a_version_says_in_tags_and_words_what_it_is(trained: Trained) -> None:
     retrain_page = tracking.client().get_run(trained.outcome["run_id"]).data.tags["mlflow.note.content"]
     assert retrain_page.startswith("promoted (version 1): first champion")
     assert retrain_page.index("**seasonal_naive**") < retrain_page.index("| drift |")
-    assert "`champion` serves" in str(tracking.client().get_registered_model("shop").description)
+    model_page = str(tracking.client().get_registered_model("shop").description)
+    assert "`champion` serves" in model_page
+    assert f"## Champion: version 1\n\n{card}" in model_page
+    assert "version 1: promoted, first champion" in model_page
+
+
+def test_every_retrain_renews_the_page_of_its_model(trained_copy: Trained) -> None:
+    tracking.client().update_registered_model("shop", "as an older release has written it")
+    recipe = recipes.load(str(trained_copy.recipe))
+    assert retrain(recipe, say=lambda line: None).verdict == "unchanged"
+    assert "## Champion: version 1\n" in _model_page()
+    write_recipe(trained_copy.recipe.parent, num_days=130)
+    assert retrain(recipe, say=lambda line: None).verdict == "promoted"
+    assert "## Champion: version 2\n" in _model_page()
+    assert "until 2026-05-10" in _model_page()
+    registry.rollback("shop", reason="the holidays")
+    assert "## Champion: version 1\n" in _model_page()
+    assert "version 1: rolled back to, the holidays" in _model_page()
+
+
+def _model_page() -> str:
+    return str(tracking.client().get_registered_model("shop").description)
 
 
 def test_the_same_again_is_unchanged_and_says_so_before_torch_is_loaded(trained: Trained) -> None:
@@ -166,6 +187,8 @@ def test_a_candidate_that_is_not_better_stays_challenger(trained_copy: Trained) 
     assert aliases() == {"1": ("champion",), "2": ("challenger",)}
     reason = registry.find("shop@challenger").tags["forecast.reason"]
     assert "drift against seasonal_naive of version 1: wql" in reason
+    assert "## Champion: version 1\n" in _model_page()
+    assert f"version 2: kept, {reason}" in _model_page()
     assert run(trained_copy.recipe).verdict == "unchanged"
 
 
