@@ -38,10 +38,12 @@ class Freshness(Check):
 
 
 class Backwards(Check):
-    """Whether the data ends before the data of last time did."""
+    """Whether the data, or series of it, end before they ended last time."""
 
     action: Action = "fail"
     """off, warn or fail; `check = "warn"` sets it alone."""
+    max_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Of last time's series that may end earlier now."""
 
 
 class Rows(Check):

@@ -99,7 +99,7 @@ def fresh(panel: "Panel", checks: ChecksSection, *, now: datetime | None = None)
 def compared(panel: "Panel", now: Profile, then: Profile, checks: ChecksSection) -> list[Problem]:
     """The checks against the data of last time."""
     return [
-        *_problems(checks.backwards, "backwards", _backwards(panel, now, then)),
+        *_problems(checks.backwards, "backwards", _backwards(panel, now, then, checks)),
         *_problems(checks.rows, "rows", _rows(now, then, checks)),
         *_problems(checks.vanished, "vanished", _vanished(now, then, checks)),
         *_problems(checks.new, "new", _new(now, then, checks)),
@@ -140,10 +140,21 @@ def _problems(check: Check, name: str, messages: Iterable[str]) -> list[Problem]
     return [Problem(check=name, action=check.action, message=message) for message in messages]
 
 
-def _backwards(panel: "Panel", now: Profile, then: Profile) -> Iterator[str]:
+def _backwards(panel: "Panel", now: Profile, then: Profile, checks: ChecksSection) -> Iterator[str]:
     if now.last < then.last:
         stamps = [_stamp(panel, each) for each in (now.last, then.last)]
         yield f"the data ends at {stamps[0]}, and last time it ended at {stamps[1]}"
+        return
+    both = now.table.merge(then.table, on="unique_id", suffixes=("", "_then"))
+    short = both[both["last"] < both["last_then"]]
+    if len(short) > checks.backwards.max_share * len(both):
+        first = short.iloc[0]
+        ends = [_stamp(panel, int(first[name])) for name in ("last", "last_then")]
+        yield (
+            f"{len(short):,} of {len(both):,} series end before they ended last time "
+            f"({first['unique_id']!r} at {ends[0]}, then at {ends[1]}), and max_share is "
+            f"{checks.backwards.max_share:g}"
+        )
 
 
 def _rows(now: Profile, then: Profile, checks: ChecksSection) -> Iterator[str]:

@@ -10,6 +10,7 @@ from forecast.errors import NotFoundError, SpecError
 from pipelines import registry, sources, tracking
 from pipelines.lock import output_lock
 from pipelines.recipe import Recipe
+from pipelines.sections import ForecastSection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,33 +60,40 @@ def store(recipe: Recipe, *, say: Say = print) -> Stored:
             raise NotFoundError(
                 f"the model {recipe.name!r} has no champion to forecast with; run `forecast retrain` first"
             )
-        forecaster = registry.load(champion)
         output = asked.output or str(stored.default_folder(recipe.name))
         place = stored.open_store(output, model=recipe.name, table=asked.table)
         panel = sources.panel(recipe)
-        enough = forecaster.can_predict(panel)
-        todo = (
-            _todo(panel.select(enough.nonzero()[0]), place.known(champion.version)) if enough.any() else None
-        )
-        new = 0 if todo is None else len(todo)
-        if todo is not None:
-            horizon = asked.horizon or recipe.horizon
-            levels = asked.levels or recipe.levels
-            for part in _parts(todo):
-                frame = rows(part, forecaster, champion, horizon=horizon, levels=levels)
-                place.write(frame)
+        todo = _todo(panel, place.known(champion.version))
+        new, too_short = (0, 0) if todo is None else _store(recipe, asked, champion, todo, place)
         stored.announce(recipe.name, output=output, table=asked.table)
     shown = placeholders.masked_url(output)
-    known = int(enough.sum()) - new
+    known = len(panel) - new - too_short
     say(f"{recipe.name}: forecasts of {new:,} series stored in {shown}, {known:,} were there already")
     return Stored(
         recipe=recipe.name,
         model_version=champion.version,
         stored=new,
         known=known,
-        too_short=int((~enough).sum()),
+        too_short=too_short,
         output=shown,
     )
+
+
+def _store(
+    recipe: Recipe,
+    asked: ForecastSection,
+    champion: registry.Version,
+    todo: "Panel",
+    place: stored.Store,
+) -> tuple[int, int]:
+    """Forecast and keep; the numbers of series with a forecast, and of those that are too short for one."""
+    forecaster = registry.load(champion)
+    enough = forecaster.can_predict(todo)
+    if enough.any():
+        horizon, levels = asked.horizon or recipe.horizon, asked.levels or recipe.levels
+        for part in _parts(todo.select(enough.nonzero()[0])):
+            place.write(rows(part, forecaster, champion, horizon=horizon, levels=levels))
+    return int(enough.sum()), int((~enough).sum())
 
 
 def rows(

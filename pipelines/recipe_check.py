@@ -17,11 +17,23 @@ def check(reference: str, *, with_data: bool = True) -> dict[str, Any]:
     lines = [
         f"{recipe.name}: {recipe.horizon} steps ahead, candidates {', '.join(recipe.all_candidates)}",
         f"judged on {recipe.backtest.num_windows} windows by {recipe.gate.metric}",
-        f"retrained {triggers.words(recipe.schedule)}",
+        *_about_times(reference, recipe),
     ]
     if with_data:
         lines += _about_data(recipe)
     return {"recipe": recipe.name, "lines": lines}
+
+
+def _about_times(reference: str, recipe: Recipe) -> list[str]:
+    """What `forecast schedule` starts, and when."""
+    from pipelines import schedule
+
+    done = {"retrain": "retrained", "store": "forecasts stored", "monitor": "looked at what serves"}
+    return [
+        f"{done[each.command[0]]}{', and retrained on a drift,' if '--retrain' in each.command else ''} "
+        f"{triggers.words(each.when)}"
+        for each in schedule.tasks({reference: recipe})
+    ]
 
 
 def _about_data(recipe: Recipe) -> list[str]:

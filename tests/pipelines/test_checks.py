@@ -43,6 +43,11 @@ def holes(frame: pd.DataFrame) -> pd.DataFrame:
     ("change", "check", "words"),
     [
         (lambda frame: frame[frame["day"] < "2026-04-20"], "backwards", "ends at 2026-04-19.*at 2026-04-30"),
+        (
+            lambda frame: frame[(frame["shop"] == "north") | (frame["day"] < "2026-04-29")],
+            "backwards",
+            "1 of 2 series end before they ended last time .'south' at 2026-04-28, then at 2026-04-30",
+        ),
         (lambda frame: frame[frame["day"] > "2026-03-20"], "rows", "102 values against 240 of last time"),
         (lambda frame: frame[frame["shop"] == "north"], "vanished", "1 of 2 series.*'south'"),
         (
