@@ -44,6 +44,7 @@ _KINDS = {
     "body-too-large": (413, "The body is larger than this service reads"),
     "too-much-work": (413, "The request is more work than one answer may take"),
     "unsupported-encoding": (415, "The body is encoded in a way that this service does not read"),
+    "headers-too-large": (431, "The headers are longer than this service reads"),
     "invalid-request": (422, "The request does not have the form that is documented"),
     "not-implemented": (501, "This service does not do this"),
     "unknown-job": (404, "There is no job of that id"),

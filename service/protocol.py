@@ -1,8 +1,9 @@
-"""HTTP/1.1 by httptools with deadlines: who sends headers or a body drop by drop is hung up on."""
+"""HTTP/1.1 by httptools with deadlines: who sends headers or a body without end is hung up on."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from service.security import OPEN
 _HEALTH = frozenset(path.encode() for path in OPEN)
 GRACE_SECONDS = 1.0
 """How much later than the application, which answers a slow body better, the connection is closed."""
+MAX_HEAD = 64 * 2**10
+"""Bytes of a request line and headers, but for those that come in one piece with their end."""
 
 
 def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type[HttpToolsProtocol]:
@@ -32,6 +35,10 @@ def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type
         _waiting: asyncio.TimerHandle | None = None
         _is_open = True
         """Whether something of a request is still to come; a new connection owes its headers."""
+        _head: int | None = None
+        """Bytes of headers that came before their end, after the piece in which they began; None outside."""
+        _has_begun = False
+        """Whether these headers began in the piece that is read."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -50,6 +57,13 @@ def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
+            if self._head is not None:
+                self._head += 0 if self._has_begun else len(data)
+                self._has_begun = False
+                if self._head > MAX_HEAD:
+                    self._head = None
+                    self._hang_up("headers-too-large", f"the headers may have {MAX_HEAD:,} bytes; send less")
+                    return
             if not self._is_open:
                 self._received()
             elif self._waiting is None:
@@ -57,10 +71,12 @@ def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type
 
         def on_message_begin(self) -> None:
             self._is_open = True
+            self._head, self._has_begun = 0, True
             super().on_message_begin()
             self.scope["state"][ARRIVED] = time.monotonic()
 
         def on_headers_complete(self) -> None:
+            self._head = None
             if self._waiting is not None:
                 self._received()
                 self._wait(seconds + GRACE_SECONDS)
@@ -85,10 +101,13 @@ def deadline_protocol(seconds: float, *, max_open: int, refuse: ASGIApp) -> type
 
         def _too_late(self) -> None:
             self._waiting = None
+            self._hang_up("request-timeout", "the request did not arrive in time; send it in one piece")
+
+        def _hang_up(self, kind: str, detail: str) -> None:
             if self.transport.is_closing():
                 return
             if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-                self.transport.write(_said(self.scope))
+                self.transport.write(_said(self.scope, kind, detail))
             self.transport.close()
 
     return DeadlineProtocol
@@ -137,14 +156,15 @@ def _is_plain(cycle: RequestResponseCycle) -> bool:
     )
 
 
-def _said(scope: Any) -> bytes:
-    """The whole answer 408."""
+def _said(scope: Any, kind: str, detail: str) -> bytes:
+    """A whole answer that ends the connection."""
     instance = (scope or {}).get("path", "")
-    found = problem("request-timeout", "the request did not arrive in time; send it in one piece")
+    found = problem(kind, detail)
     request_id = accepted_or_new("")
     body = found.body(instance=instance, request_id=request_id)
+    phrase = HTTPStatus(found.status).phrase
     head = (
-        f"HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+        f"HTTP/1.1 {found.status} {phrase}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
         f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body

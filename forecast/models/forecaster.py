@@ -541,9 +541,9 @@ def has_outlier(batch: ContextBatch) -> NDArray[np.bool_]:
 def extremes(batch: ContextBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(B,) the least and the largest observed value in units; zero where float32 cannot tell it from zero."""
     raw = batch.raw()
-    largest = np.fmax(np.abs(batch.level), np.nanmax(np.abs(raw), axis=1))
-    lowest = np.nanmin(raw, axis=1)
-    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest), np.nanmax(raw, axis=1)
+    lowest, highest = np.fmin.reduce(raw, axis=1), np.fmax.reduce(raw, axis=1)
+    largest = np.maximum(np.abs(batch.level), np.maximum(np.abs(lowest), np.abs(highest)))
+    return np.where(np.abs(lowest) <= ROUNDING * largest, 0.0, lowest), highest
 
 
 def check_panel(panel: object) -> None:

@@ -181,6 +181,46 @@ def test_more_than_may_be_open_are_refused_and_health_is_told(
     assert 'route="/v1/forecasts",status="503"' in httpx.get(f"http://{address[0]}:{address[1]}/metrics").text
 
 
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"cookie: " + b"x" * 10_000 + b"\r\n"])
+def test_headers_without_end_are_refused_and_long_ones_are_read(
+    address: tuple[str, int], line: bytes
+) -> None:
+    with socket.create_connection(address) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+            for _ in range(2000):
+                connection.sendall(line * (1 + 20_000 // len(line)))
+        with contextlib.suppress(OSError):
+            assert said(connection)[:12] in (b"HTTP/1.1 431", b"")
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + line * (30_000 // len(line)))
+        time.sleep(0.05)
+        connection.sendall(line + b"\r\n")
+        assert one_answer(connection)[0] == 200
+    still_serves(address)
+
+
+def test_headers_behind_a_large_body_are_no_long_headers(address: tuple[str, int]) -> None:
+    large = BODY[:-1] + b" " * 200_000 + b"}"
+    post = b"POST /v1/forecasts HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(large)
+    with socket.create_connection(address) as connection:
+        for _ in range(3):
+            connection.sendall(post + large + b"GET /li")
+            time.sleep(0.05)
+            connection.sendall(b"vez HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said(connection).count(b"HTTP/1.1 200 OK") == 7
+
+
+def test_too_long_headers_are_told(address: tuple[str, int]) -> None:
+    with socket.create_connection(address) as connection:
+        for piece in (b"GET /livez HTTP/1.1\r\nHost: x\r\ncookie: x", b"x" * 40_000, b"x" * 30_000):
+            connection.sendall(piece)
+            time.sleep(0.1)
+        status, problem = one_answer(connection)
+    assert (status, problem["type"]) == (431, "urn:forecast:problem:headers-too-large")
+
+
 def still_serves(address: tuple[str, int]) -> None:
     """The next one is answered, once those before it are forgotten."""
     deadline = time.monotonic() + 5
