@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forecast import answered, stored
 from forecast.evaluation.metrics import COVERAGES, quantile_columns
 from forecast.evaluation.replay import SeasonalScales
-from forecast.series.calendar import naive_utc
+from forecast.series.calendar import naive_utc, to_utc
 from forecast.series.forecast import between_levels, level_quantiles, number
 from forecast.series.panel import Panel
 from pipelines.recipe import Recipe
@@ -102,6 +102,10 @@ class Actuals:
         there = (places >= 0) & (self._known[inside] == stamps) & (self._keys[found] == keys)
         return np.where(there, found, -1)
 
+    def has(self, stamps: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(R,) whether any series has a step at these stamps."""
+        return np.isin(stamps, self._known)
+
     def tails(self, found: NDArray[np.int64], places: NDArray[np.int64], length: int) -> NDArray[np.float64]:
         """(R, length) the values of a series up to where `find` found one; NaN before its start."""
         steps = found[:, None] - np.arange(length - 1, -1, -1)
@@ -151,6 +155,7 @@ def _told_apart(
     tails = np.full((len(rows), answered.TAIL), np.nan)
     for place, own in enumerate(rows["tail"]):
         tails[place, answered.TAIL - len(own) :] = own
+    rows = _in_utc(rows, actuals)
     cutoffs = rows["cutoff"].to_numpy(dtype=np.int64)
     places = actuals.places(rows["unique_id"].fillna(""))
     for row in np.flatnonzero(rows["unique_id"].isna().to_numpy()):
@@ -175,6 +180,22 @@ def _told_apart(
             _at_levels(grid, values[own], levels),
             at=rows["recorded_at"].to_numpy()[own],
         )
+
+
+def _in_utc(rows: pd.DataFrame, actuals: Actuals) -> pd.DataFrame:
+    """The rows with stamps in UTC: one that the data does not have was told in the time of its zone."""
+    zone = actuals.panel.timezone
+    if zone is None:
+        return rows
+    local = ~actuals.has(rows["cutoff"].to_numpy(dtype=np.int64))
+
+    def moved(stamps: Any) -> Any:
+        return _numbers(to_utc(np.asarray(stamps).astype("datetime64[us]"), zone), is_integer=False)
+
+    cutoff, ds = rows["cutoff"].to_numpy(dtype=np.int64).copy(), rows["ds"].to_list()
+    cutoff[local] = moved(cutoff[local])
+    told = [moved(own) if is_local else own for own, is_local in zip(ds, local, strict=True)]
+    return rows.assign(cutoff=cutoff, ds=told)
 
 
 def _recognised(tail: NDArray[np.float64], cutoff: int, actuals: Actuals) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -205,6 +206,42 @@ def test_stored_forecasts_are_answers_too(trained_copy: Trained, place: str) -> 
     assert both.num_values == 42
     for name, value in stored_only.metrics.items():
         assert both.metrics[name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zone", "integer", "months", "trading"])
+def test_every_kind_of_time_is_joined(tracked: Path, tmp_path: Path, kind: str) -> None:
+    """Stored forecasts, and recorded ones without an offset, of data that grows by seven steps."""
+    stamps: Any = {
+        "zone": pd.date_range("2026-01-01", periods=127, freq="D"),
+        "integer": np.arange(1000, 1127),
+        "months": pd.date_range("2015-01-01", periods=127, freq="MS"),
+        "trading": pd.bdate_range("2026-01-01", periods=127),
+    }[kind]
+    freq = {"zone": "'D'", "integer": "1", "months": "'MS'", "trading": "'trading'"}[kind]
+    more = 'timezone = "Europe/Berlin"' if kind == "zone" else ""
+    text = (
+        f"name = 'shop'\nhorizon = 7\nfreq = {freq}\nseason_length = 7\ncandidates = ['seasonal_naive']\n"
+        f"[data]\npath = 'x.parquet'\n{more}\n[backtest]\nnum_windows = 2\n[forecast]\n"
+    )
+    (tmp_path / "shop.toml").write_text(text)
+    y = 10.0 * (np.arange(127) % 7) + np.random.default_rng(0).normal(50, 1, 127)
+    frame = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": y})
+    frame.head(120).to_parquet(tmp_path / "x.parquet")
+    recipe = recipes.load(str(tmp_path / "shop.toml"))
+    retrain.retrain(recipe, say=lambda line: None)
+    outputs.store(recipe, say=lambda line: None)
+    frame.to_parquet(tmp_path / "x.parquet")
+    found = look(tmp_path / "shop.toml").versions[0]
+    assert (found.num_values, found.num_cutoffs, found.in_sample) == (7, 1, 0)
+    champion = registry.find("shop")
+    history = from_frame(frame.head(120), freq=recipe.freq, season_length=7)
+    written = recorded(registry.load(champion), "1", history, widen=1.0, names=True)
+    answered.write([written], answered.folder(), name="a")
+    shutil.rmtree(home.home() / "forecasts")
+    again = look(tmp_path / "shop.toml")
+    assert again.answers["unlike_the_data"] == 0
+    assert again.versions[0].metrics == pytest.approx(found.metrics, rel=1e-4)
 
 
 @pytest.mark.postgres
