@@ -9,6 +9,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from forecast.errors import HorizonError, LevelError
+from service.admission import PATIENCE
 from service.body import SMALL_BODY, read_body
 from service.errors import Fault, Problem, from_forecast_error, problem
 from service.inference import Parts
@@ -20,8 +21,6 @@ from service.routes.forecasts import is_large, note_answer
 router = APIRouter(include_in_schema=False)
 """Described in docs/nixtla.md: the contract is the client's, not ours."""
 LESS = "pass num_partitions=2 or more to the client"
-PATIENCE = 0.5
-"""The share of a request's time for which it waits while the service is busy."""
 AGAIN_SECONDS = 0.2
 
 

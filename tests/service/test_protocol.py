@@ -171,6 +171,9 @@ def test_more_than_may_be_open_are_refused_and_health_is_told(
         status, content = one_answer(connection)
         assert (status, content["type"]) == (503, "urn:forecast:problem:overloaded")
     with socket.create_connection(address) as connection:
+        connection.sendall(HEAD.replace(b"/v1/forecasts", b"/v2/forecast/async") + BODY)
+        assert one_answer(connection)[0] == 429, "the nixtla client submits again after 429 alone"
+    with socket.create_connection(address) as connection:
         connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert one_answer(connection)[0] == 200
     for connection in hanging:

@@ -90,8 +90,21 @@ def test_who_waited_for_too_long_since_arriving_is_refused_at_once() -> None:
     assert is_stale({ARRIVED: time.monotonic() - 0.2}, 0.1)
 
 
-@pytest.mark.parametrize("path", ["/v1/forecasts", "/v1/backtests", "/v1/anomalies"])
-def test_a_stale_request_is_told_when_to_come_again(registry: Registry, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "seconds", "status"),
+    [
+        ("/v1/forecasts", 1, 503),
+        ("/v1/backtests", 1, 503),
+        ("/v1/anomalies", 1, 503),
+        ("/v2/forecast", 1, 422),
+        ("/v2/forecast", 100, 503),
+        ("/v2/forecast/async", 1, 422),
+        ("/v2/forecast/async", 100, 429),
+    ],
+)
+def test_a_stale_request_is_told_when_to_come_again(
+    registry: Registry, path: str, seconds: float, status: int
+) -> None:
     """As the protocol hands it over after the process was busy for a while."""
     registry.add("air", "1", baseline(), "champion")
     with serving(Settings(queue_seconds=0.1)) as client:
@@ -99,11 +112,14 @@ def test_a_stale_request_is_told_when_to_come_again(registry: Registry, path: st
         app: Any = client.app
 
         async def late(scope: Any, receive: Any, send: Any) -> None:
-            scope.setdefault("state", {})[ARRIVED] = time.monotonic() - 1
+            scope.setdefault("state", {})[ARRIVED] = time.monotonic() - seconds
             await app(scope, receive, send)
 
         transport.app = late  # type: ignore[attr-defined]
         answer = client.request("POST", path, json=request_body())
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.json()["type"] == "urn:forecast:problem:overloaded"
+        assert answer.status_code == status
+        if status != 422:  # that is let in, and says something else
+            kind, again = ("overloaded", "1") if status == 503 else ("too-many-jobs", "5")
+            assert answer.json()["type"] == f"urn:forecast:problem:{kind}"
+            assert answer.headers["retry-after"] == again
         assert client.get("/readyz").status_code == 200
