@@ -95,6 +95,13 @@ class Missing(Check):
     """By how much the share may rise against last time."""
 
 
+class Unfinished(Check):
+    """A CSV file without the line end that last time's had: the last line may be half written."""
+
+    action: Action = "fail"
+    """off, warn or fail; `check = "warn"` sets it alone."""
+
+
 class ChecksSection(Section):
     """`[checks]`: each is a table with its limits, or only "off", "warn" or "fail"."""
 
@@ -105,3 +112,4 @@ class ChecksSection(Section):
     new: New = New()
     vanished: Vanished = Vanished()
     missing: Missing = Missing()
+    unfinished: Unfinished = Unfinished()

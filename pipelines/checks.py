@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -106,6 +107,12 @@ def compared(panel: "Panel", now: Profile, then: Profile, checks: ChecksSection)
         *_problems(checks.missing, "missing", _missing(now, then, checks)),
         *_problems(checks.shift, "shift", _shift(panel, now, then, checks)),
     ]
+
+
+def ended(unfinished: Sequence[Path], checks: ChecksSection) -> list[Problem]:
+    """The check for a last line that is half written, where last time's was whole."""
+    message = f"the last line of {unfinished[0].name} has no end, as it had last time: is it still written?"
+    return _problems(checks.unfinished, "unfinished", [message])
 
 
 def raise_failed(problems: Sequence[Problem]) -> None:

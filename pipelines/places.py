@@ -57,6 +57,19 @@ def files(path: str) -> list[Path]:
     return found
 
 
+def unfinished(found: Sequence[Path]) -> list[Path]:
+    """CSV files whose last line has no end; of packed files nothing is said."""
+    open_ends = []
+    for file in found:
+        if kind(file) == "csv" and file.suffix.lower() in (".csv", ".tsv", ".txt"):
+            with file.open("rb") as stream:
+                stream.seek(0, os.SEEK_END)
+                stream.seek(max(stream.tell() - 1, 0))
+                if stream.read(1) not in (b"\n", b"\r", b"\x00", b""):
+                    open_ends.append(file)
+    return open_ends
+
+
 def table(found: Sequence[Path], data: DataSection) -> "tuple[Table, DateOrder | None]":
     """Files of one kind, or a folder of Parquet files, as one table, and how a CSV writes its stamps."""
     if kind(found[0]) == "csv":

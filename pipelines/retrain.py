@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from forecast import __version__, home
@@ -38,6 +39,9 @@ Say = Callable[[str], None]
 
 PROGRESS_SECONDS = 10.0
 """Between two lines about the same training."""
+
+WHOLE = "forecast.files_end_with_a_line"
+"""The tag of a retrain that says whether the last lines of its files had an end."""
 
 CHECKPOINT_SECONDS = float(os.environ.get("FORECAST_CHECKPOINT_SECONDS", "15"))
 """Between two checkpoints of a training."""
@@ -83,6 +87,8 @@ class Job:
     panel: "Panel"
     fingerprint: str
     say: Say
+    unfinished: tuple[Path, ...] = ()
+    """Files whose last line has no end."""
     looks: "Profile | None" = None
     """What the data looks like; kept for the checks of next time."""
     warnings: tuple[str, ...] = ()
@@ -111,7 +117,13 @@ def retrain(recipe: Recipe, *, dry_run: bool = False, skip_checks: bool = False,
     """
     with recipe_lock(recipe.name), within(recipe.budget):
         panel = sources.panel(recipe)
-        job = Job(recipe=recipe, panel=panel, fingerprint=panel.fingerprint(), say=say)
+        job = Job(
+            recipe=recipe,
+            panel=panel,
+            fingerprint=panel.fingerprint(),
+            say=say,
+            unfinished=sources.unfinished(recipe.data),
+        )
         _describe_data(job)
         stale = [] if skip_checks else _stale(job)
         with tracking.answering():
@@ -143,6 +155,8 @@ def _checked(job: Job, stale: "Sequence[Problem]", *, skip: bool) -> Job:
     problems = list(stale)
     before = None if skip else tracking.newest_run(job.recipe.name, tags={"forecast.dry_run": "False"})
     if before is not None:
+        if job.unfinished and before.data.tags.get(WHOLE) == "True":
+            problems += _told(job, checks.ended(job.unfinished, job.recipe.checks))
         table = tracking.table_of(str(before.info.run_id), checks.TABLE)
         if table is not None:
             then = checks.Profile(table=table)
@@ -193,7 +207,8 @@ def _train(job: Job, *, dry_run: bool) -> Outcome:
     if blocks.skipped:
         job.say(f"  {len(blocks.skipped)} series are too short to be judged: {name_series(blocks.skipped)}")
     experiment = tracking.experiment(recipe.name)
-    tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, **provenance.code()}
+    tags = {IDENTITY: job.identity, "forecast.dry_run": dry_run, WHOLE: not job.unfinished}
+    tags |= provenance.code()
     with tracking.run(experiment, name=_run_name(), tags=tags) as parent:
         _log_job(parent, job)
         trials = [_try(job, parent, spec, blocks) for spec in recipe.specs()]

@@ -36,6 +36,11 @@ def panel(recipe: Recipe) -> "Panel":
     return _complete(_panel(recipe), data)
 
 
+def unfinished(data: DataSection) -> tuple[Path, ...]:
+    """The CSV files of `path` whose last line has no end; what comes over a network is known to be whole."""
+    return tuple(places.unfinished(places.files(data.path))) if data.path else ()
+
+
 def _panel(recipe: Recipe) -> "Panel":
     data = recipe.data
     asked: dict[str, Any] = {"freq": recipe.freq, "season_length": recipe.season_length}
