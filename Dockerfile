@@ -4,10 +4,13 @@
 
 FROM python:3.11-slim-bookworm AS base
 ENV LANG=C.UTF-8
+# users are named by number below: an engine that refuses root can tell by it
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp forecast \
     && install -d -o forecast -g forecast /data /artifacts /answers
 
+# What runs has no installer: its packages are in /opt
 FROM base AS runtime
+RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib \
     PATH=/opt/bin:/opt/app/bin:/opt/venv/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false RAY_USAGE_STATS_ENABLED=0 GIT_PYTHON_REFRESH=quiet \
@@ -64,7 +67,7 @@ COPY --from=service-torch /opt/torch /opt/torch
 COPY --from=app /forecast.pth /torch.pth /opt/venv/lib/python3.11/site-packages/
 COPY --from=app /opt/app /opt/app
 COPY deploy/image/entrypoint deploy/image/forecast deploy/image/first_start.py /opt/bin/
-USER forecast
+USER 10001
 WORKDIR /data
 EXPOSE 8000
 ENTRYPOINT ["forecast"]
@@ -76,7 +79,7 @@ COPY --from=pipelines-packages /opt/venv /opt/venv
 COPY --from=app /forecast.pth /torch.pth /opt/venv/lib/python3.11/site-packages/
 COPY --from=app /opt/app /opt/app
 COPY deploy/image/entrypoint deploy/image/forecast deploy/image/first_start.py /opt/bin/
-USER forecast
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["forecast"]
 CMD ["--help"]
@@ -85,7 +88,7 @@ FROM runtime AS mlflow
 COPY --from=mlflow-packages /opt/venv /opt/venv
 COPY deploy/image/entrypoint deploy/image/mlflow_server.py deploy/image/json_lines.py deploy/image/mlflow_logs.json /opt/bin/
 ENV PYTHONPATH=/opt/bin
-USER forecast
+USER 10001
 WORKDIR /artifacts
 EXPOSE 5000
 ENTRYPOINT ["entrypoint", "python", "/opt/bin/mlflow_server.py"]

@@ -65,7 +65,7 @@ def monitor_lock(name: str) -> Iterator[None]:
 def database_lock(uri: str) -> Iterator[None]:
     """Hold the right to change the tables of a database: PostgreSQL keeps the lock itself."""
     if uri.startswith("postgresql"):
-        with _advisory(uri, "forecast database", seconds=DATABASE_SECONDS):
+        with _advisory(uri, "forecast database", seconds=DATABASE_SECONDS, variable="MLFLOW_TRACKING_URI"):
             yield
         return
     with _held("database", seconds=DATABASE_SECONDS):
@@ -100,7 +100,7 @@ def _file(path: Path, name: str, *, seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _advisory(url: str, name: str, *, seconds: float) -> Iterator[None]:
+def _advisory(url: str, name: str, *, seconds: float, variable: str = LOCK_URL) -> Iterator[None]:
     """A session's advisory lock in PostgreSQL: it ends with the connection, thus with the process."""
     import sqlalchemy
 
@@ -110,13 +110,14 @@ def _advisory(url: str, name: str, *, seconds: float) -> Iterator[None]:
         connection = engine.connect()
     except sqlalchemy.exc.SQLAlchemyError as error:
         # the driver's own words are not repeated: they may name the password
+        where = ", or unset that variable where only one host retrains" if variable == LOCK_URL else ""
         raise TrackingError(
-            f"the database that keeps the locks cannot be used ({type(error).__name__}); start it, correct "
-            f"{LOCK_URL}, or unset that variable where only one host retrains"
+            f"the database that keeps the locks cannot be used ({type(error).__name__}); start it, or "
+            f"correct {variable}{where}"
         ) from None
     with connection:
         if not _obtained(connection, key, seconds=seconds):
-            raise _busy(name, f"{LOCK_URL}, advisory lock {key}")
+            raise _busy(name, f"{variable}, advisory lock {key}")
         try:
             yield
         finally:

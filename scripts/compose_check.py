@@ -94,8 +94,8 @@ def dockerfile_findings(text: str) -> Iterator[str]:
         yield "Dockerfile: no digests: some engines have no registry"
     for target in ("service", "pipelines", "mlflow"):
         part = re.search(rf"^FROM runtime AS {target}$(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL)
-        if part is None or not re.search(r"^USER forecast$", part[1], re.MULTILINE):
-            yield f"Dockerfile: the target {target} has to be there and to run as `USER forecast`"
+        if part is None or not re.search(r"^USER 10001$", part[1], re.MULTILINE):
+            yield f"Dockerfile: the target {target} has to be there and to run as `USER 10001`"
 
 
 def data_findings() -> Iterator[str]:

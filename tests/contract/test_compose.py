@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.settings import Settings
 from tests.contract.test_imports import ROOT
 
 
@@ -100,6 +101,20 @@ def test_every_setting_of_the_example_is_explained() -> None:
             assert before.strip(), f"{line} stands alone in .env.example; say above it what it means"
 
 
+def test_every_setting_of_the_service_can_be_made_in_the_box() -> None:
+    of_the_box = {
+        *(
+            "FORECAST_HOST",
+            "FORECAST_INSECURE",
+        ),  # what is published is BIND_ADDRESS, and there is always a key
+        *("FORECAST_STOP_SECONDS", "FORECAST_DRAIN_SECONDS"),  # together below the engine's ten seconds
+        *("FORECAST_LOG_FORMAT", "FORECAST_RECORD_FOLDER"),
+        "FORECAST_OTEL",  # its packages are not in the image
+    }
+    example = {line.partition("=")[0] for line in EXAMPLE.splitlines()}
+    assert {variable for variable, _, _ in Settings.table()} - example == of_the_box
+
+
 @pytest.mark.parametrize("line", ["# syntax=docker/dockerfile:1", "FROM x@sha256:0"])
 def test_what_some_engines_cannot_build_is_found(line: str) -> None:
     text = (ROOT / "Dockerfile").read_text()
@@ -108,7 +123,7 @@ def test_what_some_engines_cannot_build_is_found(line: str) -> None:
 
 
 def test_images_run_as_nobody_special() -> None:
-    text = (ROOT / "Dockerfile").read_text().replace("USER forecast", "")
+    text = (ROOT / "Dockerfile").read_text().replace("USER 10001", "")
     assert len(list(CHECK.dockerfile_findings(text))) == 3
 
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from forecast.errors import LockedError
-from pipelines.lock import recipe_lock
+from forecast.errors import LockedError, TrackingError
+from pipelines.lock import database_lock, recipe_lock
 
 HOLDER = """
 import os, subprocess, sys, time
-from pipelines.lock import recipe_lock
+from pipelines.lock import database_lock, recipe_lock
 with recipe_lock("shop"):
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
     if os.fork() == 0:
@@ -59,3 +59,12 @@ def test_killing_the_holder_frees_the_lock_while_its_children_live() -> None:
         for pid in children:
             os.kill(pid, signal.SIGKILL)
         holder.stdout.close()
+
+
+def test_a_database_that_cannot_be_locked_is_named_by_its_own_variable() -> None:
+    with (
+        pytest.raises(TrackingError, match=r"or correct MLFLOW_TRACKING_URI$") as raised,
+        database_lock("postgresql+psycopg://anna:secret@127.0.0.1:9/x"),
+    ):
+        pass
+    assert "secret" not in str(raised.value)
