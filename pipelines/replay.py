@@ -3,7 +3,8 @@
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ from forecast.errors import NotFoundError, SpecError
 from pipelines import provenance, sources, tracking
 from pipelines import recipe as recipes
 from pipelines.recipe import Recipe
+from pipelines.sections import SEARCHED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from forecast.models.spec import ModelSpec
     from forecast.series.panel import Panel
+    from forecast.training.config import TrainConfig
 
 TOLERANCE = 1e-6
 """Share by which two figures may differ and still be the same."""
@@ -39,7 +43,9 @@ def replay(run_id: str, *, data: Path | None = None, say: Say = print) -> dict[s
         raise NotFoundError(f"the run {run_id} did not end, so there are no figures to repeat")
     panel, differs = _panel(recipe, str(dataset.digest), json.loads(dataset.profile or "{}"), say)
     differs += list(_other_code(run))
-    rows = list(_compared(recipe, panel, then, say))
+    asked, lost = _asked(run, recipe, then)
+    differs += lost
+    rows = list(_compared(recipe, panel, asked, then, say))
     differs += [
         f"{row['candidate']}: {row['metric']} was {row['then']}, is {row['now']}"
         for row in rows
@@ -48,7 +54,7 @@ def replay(run_id: str, *, data: Path | None = None, say: Say = print) -> dict[s
     return {
         "run_id": str(run.info.run_id),
         "recipe": recipe.name,
-        "same": all(row["same"] for row in rows),
+        "same": not lost and all(row["same"] for row in rows),
         "differs": differs,
         "metrics": rows,
     }
@@ -64,7 +70,9 @@ def _retrain_of(run_id: str) -> "tuple[Run, str | None]":
         raise NotFoundError(f"there is no run {run_id!r}; `forecast history NAME` lists runs") from error
     parent = run.data.tags.get("mlflow.parentRunId")
     if parent:
-        return tracking.client().get_run(parent), str(run.data.tags.get("forecast.candidate"))
+        is_search = run.info.run_name == SEARCHED
+        only = SEARCHED if is_search else str(run.data.tags.get("forecast.candidate"))
+        return tracking.client().get_run(parent), only
     if tracking.IDENTITY not in run.data.tags:
         raise NotFoundError(f"the run {run_id} is no retrain; name the run of one, or of a candidate")
     return run, None
@@ -109,25 +117,44 @@ def _other_code(run: "Run") -> Iterator[str]:
             yield f"{key.removeprefix('forecast.')} was {then}, is {value}"
 
 
+def _asked(
+    run: "Run", recipe: Recipe, then: Mapping[str, Any]
+) -> "tuple[list[tuple[str, ModelSpec, TrainConfig]], list[str]]":
+    """The candidates to repeat, by name; and which of them cannot be."""
+    from forecast.models.spec import ModelSpec
+    from pipelines.retrain import ASKED, _config
+
+    config = _config(recipe)
+    asked = [(spec.backbone, spec, config) for spec in recipe.specs() if spec.backbone in then]
+    if SEARCHED not in then:
+        return asked, []
+    for child in tracking.children(run):
+        if child.info.run_name == SEARCHED and (values := tracking.json_of(child.info.run_id, ASKED)):
+            spec = ModelSpec.from_dict(values["spec"])
+            return [*asked, (SEARCHED, spec, replace(config, **values["training"]))], []
+    return asked, [f"{SEARCHED}: what it tried was not kept by the release that made this run"]
+
+
 def _compared(
-    recipe: Recipe, panel: "Panel", then: Mapping[str, Mapping[str, float | None]], say: Say
+    recipe: Recipe,
+    panel: "Panel",
+    asked: "Sequence[tuple[str, ModelSpec, TrainConfig]]",
+    then: Mapping[str, Mapping[str, float | None]],
+    say: Say,
 ) -> Iterator[dict[str, Any]]:
     from forecast.evaluation.blocks import Blocks
     from forecast.evaluation.candidates import evaluate
-    from pipelines.retrain import _config
 
     blocks = Blocks.cut(
         panel, horizon=recipe.horizon, num_windows=recipe.backtest.num_windows, stride=recipe.stride
     )
-    for spec in recipe.specs():
-        if spec.backbone not in then:
-            continue
-        say(f"{spec.backbone}: again")
-        found = evaluate(spec, panel, blocks, _config(recipe)).metrics
-        for metric, value in then[spec.backbone].items():
+    for name, spec, config in asked:
+        say(f"{name}: again")
+        found = evaluate(spec, panel, blocks, config).metrics
+        for metric, value in then[name].items():
             now = found[metric] if math.isfinite(found[metric]) else None
             yield {
-                "candidate": spec.backbone,
+                "candidate": name,
                 "metric": metric,
                 "then": value,
                 "now": now,

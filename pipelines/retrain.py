@@ -43,6 +43,9 @@ PROGRESS_SECONDS = 10.0
 WHOLE = "forecast.files_end_with_a_line"
 """The tag of a retrain that says whether the last lines of its files had an end."""
 
+ASKED = "asked.json"
+"""The file of a search's best trial that holds its spec and training."""
+
 CHECKPOINT_SECONDS = float(os.environ.get("FORECAST_CHECKPOINT_SECONDS", "15"))
 """Between two checkpoints of a training."""
 
@@ -279,6 +282,8 @@ def _try(
     }
     with tracking.run(parent.experiment_id, name=name, tags=tags, parent=parent) as run:
         _log_input(run, job)
+        if name == SEARCHED:  # what the recipe does not say, for who repeats it
+            run.json({"spec": spec.to_dict(), "training": dict(training or {})}, ASKED)
         with progress, machine.Sampler() as sampler:
             evaluated = replace(evaluate(spec, job.panel, blocks, config, on_epoch=progress), name=name)
         with run.together():

@@ -375,6 +375,18 @@ def table_of(run_id: str, file_name: str) -> "pd.DataFrame | None":
             return None
 
 
+def json_of(run_id: str, file_name: str) -> Any:
+    """The content of a JSON file of a run; None where the run has none, or it cannot be read."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="forecast-") as scratch:
+        try:
+            path = Path(client().download_artifacts(run_id, file_name, scratch))
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (MlflowException, OSError, ValueError):
+            return None
+
+
 def runs(experiment_name: str, *, tags: Mapping[str, str], most: int = 1000) -> "list[Run]":
     """The finished runs that carry all these tags, newest first."""
     found = client().get_experiment_by_name(experiment_name)

@@ -11,6 +11,7 @@ from forecast.evaluation.blocks import Blocks
 from forecast.series.panel import Panel
 from pipelines import recipe as recipes
 from pipelines import registry, retrain, search, sources, tracking
+from pipelines.replay import replay
 from pipelines.search import Found
 from tests.pipelines.conftest import RECIPE, write_recipe
 
@@ -45,6 +46,13 @@ def test_trials_are_child_runs_and_the_best_one_competes_in_the_gate(tracked: Pa
     if version.tags["forecast.candidate"] == "search":
         assert "learning_rate" in version.tags["forecast.training"]
     assert retrain.retrain(recipes.load(str(path)), say=lines.append).verdict == "unchanged"
+    repeated = replay(outcome.run_id, say=lines.append)
+    assert repeated["same"], repeated["differs"]
+    assert {row["candidate"] for row in repeated["metrics"]} >= {"gru", "search"}
+    (child,) = [run for run in tracking.children(parent) if run.info.run_name == "search"]
+    alone = replay(child.info.run_id, say=lines.append)
+    assert {row["candidate"] for row in alone["metrics"]} == {"search"}
+    assert alone["same"], alone["differs"]
 
 
 def found_in(panel: Panel, path: Path) -> tuple[Found, list[dict[str, float]]]:
