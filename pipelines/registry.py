@@ -38,6 +38,9 @@ AUDIT = frozenset(
 )
 """The tags of a version that tell of the decision about it."""
 
+DESCRIPTION_CHARACTERS = 5000
+"""What MLflow's database has room for."""
+
 _FIGURE = "gate_"
 """Begins the metrics of a decision, so that charts do not mix them with those of candidates."""
 
@@ -157,7 +160,12 @@ def register(
     texts = {key: str(value) for key, value in tags.items()}
     with tracking.addressed():
         made = tracking.client().create_model_version(
-            name, source, run_id=run.run_id, tags=texts, description=description, model_id=_model_id(source)
+            name,
+            source,
+            run_id=run.run_id,
+            tags=texts,
+            description=description[:DESCRIPTION_CHARACTERS],
+            model_id=_model_id(source),
         )
     return _version(made, {})
 
@@ -221,8 +229,9 @@ def challenge(version: Version, *, reason: str, description: str) -> None:
     with promotion_lock(version.name):
         before = champion(version.name)
         _audit(version, verdict="kept", reason=reason, before=before.version if before else "none")
-        if description != version.description:
-            tracking.client().update_model_version(version.name, version.version, description)
+        card = description[:DESCRIPTION_CHARACTERS]
+        if card != version.description:
+            tracking.client().update_model_version(version.name, version.version, card)
         tracking.client().set_registered_model_alias(version.name, CHALLENGER, version.version)
     describe(version.name)
 
@@ -233,7 +242,7 @@ def describe(name: str) -> None:
     A page that cannot be written now is written by the next retrain.
     """
     with suppress(*tracking.lost()):
-        text = cards.registered(name, versions(name))
+        text = cards.registered(name, versions(name))[:DESCRIPTION_CHARACTERS]
         if tracking.client().get_registered_model(name).description != text:
             tracking.client().update_registered_model(name, text)
 

@@ -132,6 +132,9 @@ def test_every_retrain_renews_the_page_of_its_model(trained_copy: Trained) -> No
     registry.rollback("shop", reason="the holidays")
     assert "## Champion: version 1\n" in _model_page()
     assert "version 1: rolled back to, the holidays" in _model_page()
+    registry.promote(registry.find("shop/2"), reason="because " * 500)
+    assert "## Champion: version 2\n" in _model_page()
+    assert len(_model_page()) == registry.DESCRIPTION_CHARACTERS
 
 
 def _model_page() -> str:
