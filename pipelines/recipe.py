@@ -229,7 +229,7 @@ def parse(text: str, *, origin: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{origin} is not valid TOML: {error}; correct that line") from error
     except ValidationError as error:
-        raise SpecError(f"{origin}: " + "; ".join(_readable(detail) for detail in error.errors())) from error
+        raise SpecError(f"{origin}: " + "; ".join(readable(detail) for detail in error.errors())) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -313,7 +313,7 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     return with_data(recipe, path=folder / Path(recipe.data.path).expanduser())
 
 
-def _readable(detail: ErrorDetails) -> str:
+def readable(detail: ErrorDetails) -> str:
     """One pydantic finding as a sentence that names the key and the fix."""
     keys = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join(keys)

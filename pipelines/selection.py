@@ -60,10 +60,11 @@ def resampled(table: "Table", data: DataSection, order: "DateOrder | None") -> "
         keys = [columns.unique_id, columns.ds]
     numbers = (columns.y, *data.past, *data.known)
     parts |= {name: table.floats(name) for name in numbers}
-    parts |= {name: pa.array(table.column(name)).to_pandas() for name in data.static}
+    static = [name for name in data.static if name not in keys]
+    parts |= {name: pa.array(table.column(name)).to_pandas() for name in static}
     groups = pd.DataFrame(parts).groupby(keys, observed=True, sort=True)
     ways: dict[str, Any] = {name: _way(data.aggregate if name == columns.y else "mean") for name in numbers}
-    return PandasTable(groups.agg(ways | dict.fromkeys(data.static, "first")).reset_index())
+    return PandasTable(groups.agg(ways | dict.fromkeys(static, "first")).reset_index())
 
 
 def _way(name: str) -> Any:

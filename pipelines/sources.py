@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from forecast import placeholders
 from forecast.errors import SpecError
 from pipelines import places
-from pipelines.recipe import Recipe, builtin_names, home_names
+from pipelines.recipe import Recipe, builtin_names, home_names, readable
 from pipelines.sections import DataSection
 
 if TYPE_CHECKING:
@@ -132,7 +134,11 @@ def how_read(data: DataSection) -> dict[str, Any]:
 def same_way(policies: Mapping[str, Any], *, columns: Mapping[str, str] | None = None) -> DataSection:
     """A `[data]` that reads a file by the policies of `how_read`, with other columns where they are given."""
     own: dict[str, Any] = {"columns": dict(columns)} if columns else {}
-    return DataSection.model_validate({**policies, **own})
+    try:
+        return DataSection.model_validate({**policies, **own})
+    except ValidationError as error:
+        told = "; ".join(f"--{readable(detail).replace('_', '-', 1)}" for detail in error.errors())
+        raise SpecError(told) from error
 
 
 def _built_in(recipe: Recipe) -> "Panel":

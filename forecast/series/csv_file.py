@@ -65,6 +65,8 @@ def find_format(
         raise EmptyDataError(f"the file {path} is empty; send a header and at least one row.")
     if decimal not in (None, ".", ","):
         raise DataError(f"decimal={decimal!r} is no decimal mark; use '.' or ','.")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"' or not delimiter.isascii()):
+        raise DataError(f"delimiter={delimiter!r} is no single character such as ';' or a tab; correct it.")
     found = delimiter or _delimiter(lines)
     rows = list(islice(csv.reader(lines, delimiter=found, skipinitialspace=True), 1000))
     header, sample = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if row]
@@ -106,7 +108,7 @@ def _decoded(head: bytes, encoding: str | None, path: Path) -> tuple[str, str]:
     for candidate in [encoding] if encoding else ["utf-8-sig", "cp1252", "latin-1"]:
         try:
             text = head.decode(candidate)
-        except (UnicodeDecodeError, LookupError):
+        except (UnicodeError, LookupError):
             continue
         return text.removeprefix("\ufeff"), "utf-8" if candidate == "utf-8-sig" else candidate
     raise DataError(f"{path} cannot be read as {encoding}; declare its encoding.")
@@ -263,7 +265,7 @@ def _read(path: Path, found: CsvFormat) -> pa.Table:
     except pa.ArrowInvalid as error:
         _refuse_bad_rows(path, found)
         raise DataError(f"the file {path} cannot be read as CSV: {str(error)[:200]}") from error
-    except (pa.ArrowKeyError, UnicodeDecodeError) as error:
+    except (pa.ArrowKeyError, UnicodeError) as error:
         raise DataError(f"the file {path} cannot be read as CSV: {str(error)[:200]}") from error
 
 

@@ -187,7 +187,13 @@ def _from_any_text(series: pd.Series, timezone: str | None, date_format: str | N
     ):  # not 4, 6 or 8 digits: those are dates
         return ReadStamps(stamps=texts.astype("int64").to_numpy(), timezone=None)
     offset = _one_offset(texts, timezone, what)
-    parsed = pd.to_datetime(texts, format=date_format or "ISO8601", errors="coerce", utc=offset is not None)
+    form = date_format or "ISO8601"
+    try:
+        parsed = pd.to_datetime(texts, format=form, errors="coerce", utc=offset is not None)
+    except ValueError as error:  # of the format itself
+        raise DataError(
+            f"date_format={date_format!r} cannot be used ({error}); write it like %d.%m.%Y."
+        ) from error
     bad = parsed.isna().to_numpy()
     if bad.any():
         first = texts.iloc[int(np.flatnonzero(bad)[0])]

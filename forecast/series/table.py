@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from forecast.errors import ColumnsError, DataError
 
+MAX_SHOWN = 20
+"""Columns that are named to who asked for one there is not."""
+
 
 class Table(ABC):
     """A table of which columns are read one at a time, each as the plain array it becomes."""
@@ -91,6 +94,9 @@ class ArrowTable(Table):
         self.num_rows = table.num_rows
 
     def column(self, name: str) -> pa.ChunkedArray:
+        if name not in self.names:
+            known = ", ".join(map(repr, self.names[:MAX_SHOWN]))
+            raise ColumnsError(f"there is no column {name!r}; the table has {known}.")
         return self.table.column(self.names.index(name))
 
     def is_numeric(self, name: str) -> bool:

@@ -196,6 +196,11 @@ def test_predict_is_told_how_a_file_is_written(trained: Trained, forecast: Comma
     found = forecast("predict", "--model", "shop", "--data", odd, *flags)
     assert (found.code, found.out) == (0, expected.out), found.err
     refused(forecast("predict", "--model", "shop", "--data", odd, *flags[:-2]), "--duplicates first")
+    refused(
+        forecast("predict", "--model", "shop", "--data", odd, "--duplicates", "frist"),
+        "--duplicates",
+        "'first'",
+    )
     refused(forecast("predict", "--model", "shop", "--data", odd, "--columns", "y=nothing"), "nothing")
 
 

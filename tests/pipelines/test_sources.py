@@ -309,3 +309,27 @@ def test_a_variable_that_is_not_set_is_named_and_one_with_a_default_is_not_neede
     assert (ended.code, "HOOK_ADDRESS is not set" in ended.err) == (2, True)
     os.remove(tmp_path / "sales.parquet")
     assert forecast("recipe", "check", tmp_path / "shop.toml").code == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('since = "2026-01-01"\ndelimiter = "|"', "there is no column 'ds'"),
+        ('[[data.filters]]\ncolumn = "nope"\nat_least = 1', "there is no column 'nope'"),
+    ],
+)
+def test_a_row_cannot_be_chosen_by_a_column_that_is_not_there(
+    tmp_path: Path, lines: str, message: str
+) -> None:
+    (tmp_path / "a.csv").write_text("unique_id,ds,y\na,2026-01-01,1\na,2026-01-02,2\n")
+    text = f'name = "a"\nhorizon = 1\n[data]\npath = "{tmp_path}/a.csv"\n{lines}'
+    with pytest.raises(DataError, match=message):
+        sources.panel(recipes.parse(text, origin="here"))
+
+
+def test_the_name_of_a_series_may_be_a_static_covariate_when_rows_become_longer_steps(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("unique_id,ds,y\na,2026-01-01 00:00,1\na,2026-01-02 00:00,2\n")
+    text = (
+        f'name = "a"\nhorizon = 1\n[data]\npath = "{tmp_path}/a.csv"\nresample = "D"\nstatic = ["unique_id"]'
+    )
+    assert len(sources.panel(recipes.parse(text, origin="here"))) == 1

@@ -580,3 +580,22 @@ def test_the_future_begins_after_the_last_value_whatever_is_known_there(hole: in
     assert panel.known.lengths[0] == 10
     data["price"] = data["price"].where(data.index < 7)
     assert fc.from_frame(data, freq="D", known=["price"]).lengths[0] == 10
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "é", '"', "\n"])
+def test_a_delimiter_that_is_no_single_character_is_refused(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "a.csv").write_text("unique_id,ds,y\na,2026-01-01,1\na,2026-01-02,2\n")
+    with pytest.raises(DataError, match="is no single character"):
+        fc.read_csv(tmp_path / "a.csv", freq="D", delimiter=delimiter)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"encoding": "utf-16"}, "cannot be read"), ({"date_format": "%Q"}, "date_format='%Q' cannot be used")],
+)
+def test_what_is_said_wrongly_of_a_file_is_named(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "a.csv").write_text("unique_id,ds,y\na,2026-01-01,1\na,2026-01-02,2\n")
+    with pytest.raises(DataError, match=message):
+        fc.read_csv(tmp_path / "a.csv", freq="D", **options)
