@@ -2,8 +2,8 @@
 
 A request that was not looked at for `FORECAST_QUEUE_SECONDS` since it arrived is refused at little cost, so
 that those after it are answered in time; and of a certain number on nobody is let in at all. The nixtla
-asks again after ten seconds, and never where it submits a job and is answered 503: its requests may wait
-for longer, and its jobs are refused by 429.
+client asks again after ten seconds, and never after 503 where it submits a job: its requests may wait for
+longer, and its jobs are refused by 429.
 """
 
 import time
