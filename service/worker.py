@@ -22,6 +22,8 @@ from service.settings import Settings
 log = logging.getLogger("service")
 
 BACKLOG = 2048
+AT_A_TIME = 8
+"""Connections that are taken in each turn of the event loop."""
 
 
 def serve(settings: Settings, listening: socket.socket, *, on_ready: Callable[[], None]) -> None:
@@ -75,7 +77,16 @@ def serve(settings: Settings, listening: socket.socket, *, on_ready: Callable[[]
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.stop_seconds,
     )
-    Server(config).run(sockets=[listening])
+    Server(config).run(sockets=taken_together(listening))
+
+
+def taken_together(listening: socket.socket) -> list[socket.socket]:
+    """A listening socket several times over: uvloop takes one connection of each in a turn of its loop.
+
+    While those that are connected keep the loop busy its turns are long, and new clients, among them who
+    asks for the health, would wait for theirs.
+    """
+    return [listening, *(listening.dup() for _ in range(AT_A_TIME - 1))]
 
 
 async def _watcher_at_work(cache: Cache) -> None:

@@ -11,6 +11,7 @@ import uvicorn
 from service.app import create_app
 from service.protocol import deadline_protocol
 from service.settings import Settings
+from service.worker import taken_together
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def listening(settings: Settings) -> Iterator[tuple[str, int]]:
             lifespan="on",
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": taken_together(made)})
         thread.start()
         try:
             while not server.started and thread.is_alive():
