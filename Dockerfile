@@ -86,8 +86,8 @@ CMD ["--help"]
 
 FROM runtime AS mlflow
 COPY --from=mlflow-packages /opt/venv /opt/venv
-COPY deploy/image/entrypoint deploy/image/mlflow_server.py deploy/image/json_lines.py deploy/image/mlflow_logs.json /opt/bin/
-ENV PYTHONPATH=/opt/bin
+COPY deploy/image/entrypoint deploy/image/mlflow_server.py deploy/image/json_lines.py deploy/image/sitecustomize.py deploy/image/mlflow_logs.json /opt/bin/
+ENV PYTHONPATH=/opt/bin MLFLOW_CONFIGURE_LOGGING=false
 USER 10001
 WORKDIR /artifacts
 EXPOSE 5000

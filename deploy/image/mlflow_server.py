@@ -24,7 +24,9 @@ def main() -> None:
         make_bucket(urlsplit(artifacts).netloc)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
     command += ["--workers", "1", "--uvicorn-opts", "--log-config /opt/bin/mlflow_logs.json"]
-    command += ["--backend-store-uri", os.environ["MLFLOW_DATABASE"], "--artifacts-destination", artifacts]
+    database = os.environ["MLFLOW_DATABASE"]
+    command += ["--backend-store-uri", database, "--registry-store-uri", database]
+    command += ["--artifacts-destination", artifacts]
     command += ["--allowed-hosts", os.environ["MLFLOW_ALLOWED_HOSTS"], *options]
     os.execv(command[0], command)
 

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,21 @@ def test_the_service_is_built_without_all_of_mlflow() -> None:
     names = {line.split("==")[0] for line in (ROOT / "deploy/constraints-service.txt").read_text().split()}
     assert "mlflow-skinny" in names
     assert not names & {"mlflow", "torch", "scikit-learn", "flask", "psycopg"}
+
+
+def test_what_mlflow_logs_in_its_image_is_json() -> None:
+    code = "import logging, warnings; logging.getLogger('mlflow.store').error('gone'); warnings.warn('old')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "deploy/image"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["logger"] for each in lines] == ["mlflow.store", "py.warnings"]
+    assert lines[0]["message"] == "gone"
+    assert done.stderr == ""
 
 
 def test_compose_test_stops_where_no_engine_is(tmp_path: Path) -> None:
