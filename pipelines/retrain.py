@@ -4,20 +4,19 @@ import hashlib
 import json
 import math
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from forecast import __version__, home
 from forecast.errors import BudgetError, ForecastError, TrackingError
 from pipelines import cards, checkpoints, machine, provenance, registry, sources, tracking
 from pipelines.budget import within
 from pipelines.lock import recipe_lock
+from pipelines.progress import Progress
 from pipelines.recipe import Recipe
 from pipelines.sections import BASELINES, SEARCHED
 from pipelines.tracking import IDENTITY
@@ -31,14 +30,10 @@ if TYPE_CHECKING:
     from forecast.models.spec import ModelSpec
     from forecast.series.panel import Panel
     from forecast.training.config import TrainConfig
-    from forecast.training.events import EpochEvent
     from pipelines.checks import Problem, Profile
     from pipelines.gate import Decision, Frozen, Incumbent
 
 Say = Callable[[str], None]
-
-PROGRESS_SECONDS = 10.0
-"""Between two lines about the same training."""
 
 WHOLE = "forecast.files_end_with_a_line"
 """The tag of a retrain that says whether the last lines of its files had an end."""
@@ -51,9 +46,6 @@ CHECKPOINT_SECONDS = float(os.environ.get("FORECAST_CHECKPOINT_SECONDS", "15"))
 
 FIGURES_FROM_SECONDS = 30.0
 """How long an evaluation takes whose pictures, half a second of drawing, are worth drawing before it wins."""
-
-CURVES = ("train_loss", "validation_loss", "learning_rate")
-"""What is logged of every epoch, over the optimiser's steps."""
 
 METRICS = ("mae", "rmse", "smape", "mase", "wql", "coverage_80", "coverage_95")
 """What the outcome and a version's tags tell of a candidate; its run has all metrics."""
@@ -397,51 +389,6 @@ def _publish(
         parent.tags({IDENTITY: "undecided"})
     registry.challenge(version, reason=decision.reason, description=card(decision))
     return version.version, decision
-
-
-class Progress:
-    """Keeps the epochs of a candidate for the log, and says how far it is every few seconds."""
-
-    def __init__(self, *, say: Say, name: str) -> None:
-        self._say, self._name = say, name
-        self._begun = time.monotonic()
-        self._ended = threading.Event()
-        self.epochs: list[EpochEvent] = []
-
-    def __call__(self, event: "EpochEvent") -> None:
-        self.epochs.append(event)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._report, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    @property
-    def took(self) -> str:
-        """The time since the start, in words."""
-        return f"{time.monotonic() - self._begun:.1f} s"
-
-    def curves(self) -> Iterator[dict[str, float | None]]:
-        """One point per epoch; networks beyond the first, averaged with it, have curves of their own."""
-        for event in self.epochs:
-            suffix = f"/network_{event.member + 1}" if event.member else ""
-            yield {"step": event.step, **{f"{name}{suffix}": getattr(event, name) for name in CURVES}}
-
-    def _report(self) -> None:
-        told = 0
-        while not self._ended.wait(PROGRESS_SECONDS):
-            news, told = len(self.epochs) > told, len(self.epochs)
-            idle = "fitted again at later cutoffs" if self.epochs else "begins"
-            state = self._state(self.epochs[-1]) if news else idle
-            self._say(f"{self._name}: {state}, {self.took}")
-
-    def _state(self, event: "EpochEvent") -> str:
-        number = f"network {event.member + 1}, " if event.member else ""
-        if event.validation_loss is None:
-            return f"{number}step {event.step}, loss {event.train_loss:.4g}"
-        return f"{number}step {event.step}, validation loss {event.validation_loss:.4g}"
 
 
 def _describe_data(job: Job) -> None:

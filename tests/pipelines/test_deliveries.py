@@ -102,6 +102,7 @@ def test_a_bad_delivery_changes_nothing_and_a_good_one_is_taken(
     assert [(each.version, "champion" in each.aliases) for each in registry.versions("shop")] == [("1", True)]
 
 
+@pytest.mark.slow
 def test_the_good_delivery_after_bad_ones_is_trained_on(trained_copy: Trained, forecast: Command) -> None:
     cut(trained_copy)
     assert forecast("retrain", trained_copy.recipe).code == 2
@@ -113,6 +114,7 @@ def test_the_good_delivery_after_bad_ones_is_trained_on(trained_copy: Trained, f
     assert (outcome.verdict, outcome.model_version) == ("promoted", "2")
 
 
+@pytest.mark.slow
 def test_a_value_that_is_half_written_is_told_by_the_missing_end_of_its_line(
     trained_copy: Trained, forecast: Command
 ) -> None:
