@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 CONTEXT, HORIZON, HIDDEN, BATCH = 96, 24, 64, 256
@@ -31,6 +32,7 @@ CASES = ("lstm", "gru", "transformer")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 WARM_UP = 5
 """Steps that are run and not counted."""
+LEAST_STEPS = 20
 
 
 def main() -> None:
@@ -39,10 +41,22 @@ def main() -> None:
     if options.work:
         work(options)
         return
+    if options.device == "cuda" and not has_gpu():
+        print("torch finds no GPU here", file=sys.stderr)
+        for case in options.cases:
+            print(json.dumps(line(case, None, None)))
+        return
     values = series(options.data)
     peer = NeuralForecast(options) if options.peer == "neuralforecast" else BareLoop(options, values)
     for case in options.cases:
         print(json.dumps(measured(case, values, peer, options)), flush=True)
+
+
+def has_gpu() -> bool:
+    """Whether torch can train on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def measured(
@@ -94,7 +108,12 @@ def parsed() -> argparse.Namespace:
         help="cpu: seconds of the process, for a machine that others use",
     )
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.steps < LEAST_STEPS:
+        parser.error(f"--steps is at least {LEAST_STEPS}: the first {WARM_UP} are not counted")
+    if options.data and not Path(options.data).is_file():
+        parser.error(f"there is no file {options.data}")
+    return options
 
 
 def series(path: str | None) -> Any:
@@ -111,7 +130,8 @@ def series(path: str | None) -> Any:
     import pandas as pd
 
     frame = pd.read_parquet(path) if path.endswith(".parquet") else pd.read_csv(path)
-    return frame.iloc[:8640, 1:].to_numpy(dtype=float).T
+    stamped = isinstance(frame.index, pd.DatetimeIndex)
+    return frame.iloc[:8640, 0 if stamped else 1 :].to_numpy(dtype=float).T
 
 
 def our_spec(case: str) -> Any:

@@ -50,8 +50,14 @@ def prune(
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return
-    gone = f"versions {', '.join(found.versions)}" if found.versions else "no version"
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(
-        f"{found.recipe}: {gone} and {found.num_runs} retrains {verb}; {len(found.kept)} versions kept"
-    )
+    gone, kept = _counted("version", found.versions), _counted("version", found.kept)
+    typer.echo(f"{found.recipe}: {gone} and {_plural(found.num_runs, 'retrain')} {verb}; {kept} kept")
+
+
+def _counted(noun: str, names: tuple[str, ...]) -> str:
+    return _plural(len(names), noun) + (f" ({', '.join(names)})" if names else "")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -16,11 +16,14 @@ mkdir -p "$draft"
 for name in mlflow mlflow_users forecast; do
     docker compose exec -T postgres pg_dump --username=forecast --format=custom "$name" > "$draft/$name.dump"
 done
+# what is written meanwhile makes tar say so and return 1: such a copy is whole but for that file
+copy() { docker compose exec -T "$1" sh -c 'tar "$@"; [ $? -le 1 ]' tar -C "$2" -czf - $3 .; }
 artifacts=$(docker compose exec -T mlflow printenv ARTIFACTS)
 case $artifacts in
 s3://*) echo "note: $artifacts is not copied: use the store's own versions or copies" >&2 ;;
-*) docker compose exec -T mlflow tar -C "$artifacts" -czf - . > "$draft/artifacts.tar.gz" ;;
+*) copy mlflow "$artifacts" "" > "$draft/artifacts.tar.gz" ;;
 esac
-docker compose exec -T scheduler tar -C /data --exclude=./recipes --exclude=./cache -czf - . > "$draft/scheduler.tar.gz"
+copy scheduler /data "--exclude=./recipes --exclude=./cache" > "$draft/scheduler.tar.gz"
+copy scheduler /answers "" > "$draft/answers.tar.gz"
 mv "$draft" "$folder"
 du -sh "$folder"

@@ -386,6 +386,9 @@ def lose_and_restore(box: Box, version: str, history: dict[str, Any]) -> None:
     """Everything is lost but a backup, and comes back from it."""
     before, answer = box.kept(), box.forecast(history)
     backup = str(box.folder / "backup")
+    box.compose(
+        "exec", "-T", "service", "sh", "-c", "mkdir -p /answers/lost && echo kept > /answers/lost/note"
+    )
     box.script("backup.sh", backup)
     box.compose("down", "--volumes")
     say("a backup was made, and everything else was thrown away")
@@ -396,6 +399,8 @@ def lose_and_restore(box: Box, version: str, history: dict[str, Any]) -> None:
         box.forecast(history)["forecasts"] == answer["forecasts"], "the forecast changed with the restore"
     )
     nothing_lost(before, box.kept(), "with the restore")
+    note = box.compose("exec", "-T", "scheduler", "cat", "/answers/lost/note")
+    require(note.strip() == "kept", "the recorded answers were lost with the restore")
     say("restored: same champion, same forecast, every run and version")
 
 

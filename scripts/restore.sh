@@ -18,5 +18,6 @@ done
 into() { docker compose run --rm --no-deps -T --entrypoint tar "$1" -C "$2" -xzf - < "$3"; }
 [ ! -f "$folder/artifacts.tar.gz" ] || into mlflow /artifacts "$folder/artifacts.tar.gz"
 into scheduler /data "$folder/scheduler.tar.gz"
+[ ! -f "$folder/answers.tar.gz" ] || into service /answers "$folder/answers.tar.gz"
 docker compose up -d --wait --wait-timeout 600
 echo "restored from $folder"

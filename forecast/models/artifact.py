@@ -37,11 +37,10 @@ def save(forecaster: Forecaster, folder: str | Path, *, onnx: bool = True) -> Pa
     All or nothing: the files are written beside it and moved in one step. The same forecaster gives the same
     `spec.json` and `weights.safetensors` byte for byte. `onnx` also writes the graph where the model has one.
     """
-    target = Path(folder).absolute()
+    target = Path(folder).resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(f"{target} exists and is not an empty folder; choose another, or empty it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft = _draft(target)
     try:
         _write(forecaster, draft, onnx=onnx)
         draft.chmod(0o755)
@@ -50,6 +49,15 @@ def save(forecaster: Forecaster, folder: str | Path, *, onnx: bool = True) -> Pa
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return target
+
+
+def _draft(target: Path) -> Path:
+    """A new folder beside `target`; ArtifactError where none can be made."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ArtifactError(f"no folder can be made at {target} ({error.strerror}); choose another") from None
 
 
 def load(folder: str | Path, *, runtime: str = "auto") -> Forecaster:

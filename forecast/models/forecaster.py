@@ -258,7 +258,7 @@ class Forecaster:
         What the model registry's example input and the batch path use: no stamps, no notes. ContextError for
         rows with fewer observed values than `min_context`.
         """
-        batch = window_batch(np.asarray(contexts, dtype=np.float64), self.context_length)
+        batch = window_batch(_as_numbers(contexts), self.context_length)
         self._check_contexts(batch, [f"row {row}" for row in range(len(batch.level))])
         return self._values(batch, self.horizon, self._lift(batch)).astype(np.float32)
 
@@ -553,6 +553,15 @@ def check_panel(panel: object) -> None:
             f"a panel of series is needed and got {type(panel).__name__}; make one with "
             "fc.from_frame(frame, freq=...), fc.read_csv(path) or fc.read_parquet(path)"
         )
+
+
+def _as_numbers(contexts: object) -> NDArray[np.float64]:
+    try:
+        return np.asarray(contexts, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            "windows are rows of numbers, all of one length; send NaN where one is missing"
+        ) from None
 
 
 def window_batch(windows: NDArray[np.float64], context_length: int) -> ContextBatch:

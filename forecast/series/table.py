@@ -75,7 +75,8 @@ class PandasTable(Table):
             return pd.api.types.infer_dtype(column, skipna=True) in (
                 "integer", "floating", "decimal", "mixed-integer-float", "boolean", "empty",
             )  # fmt: skip
-        return bool(pd.api.types.is_numeric_dtype(column.dtype))
+        dtype = column.dtype
+        return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
 
     def is_text(self, name: str) -> bool:
         column = self.column(name)

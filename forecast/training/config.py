@@ -1,6 +1,8 @@
 """How a network is trained, as opposed to what it is (`ModelSpec`)."""
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ class TrainConfig:
     seed: int = 0
     """The same seed, data and machine give the same tensors, bit for bit on a CPU."""
     max_epochs: int | None = None
-    """Stop after so many passes over the training windows."""
+    """Stop after so many passes over the training windows; 0: untrained, which forecasts naively."""
     max_steps: int | None = None
-    """Stop after so many optimiser steps; None: by rule."""
+    """Stop after so many optimiser steps, 0 as above; None: by rule."""
     max_seconds: float | None = None
     """Stop after so many seconds of training, with the best weights found until then."""
     schedule_steps: int | None = None
@@ -63,23 +65,28 @@ class TrainConfig:
     """auto (a bar on a terminal, elsewhere a line every ten seconds), bar, lines, or quiet."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "max_steps", "schedule_steps", "batch_size", "patience"):
+        for name in ("max_epochs", "max_steps"):
+            self._at_least(name, 0)
+        for name in ("schedule_steps", "batch_size", "patience"):
             self._at_least(name, 1)
         if self.checkpoint is not None:
-            object.__setattr__(self, "checkpoint", Path(self.checkpoint))
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            self._take_checkpoint()
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
             raise SpecError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}.")
-        if self.weight_decay is not None and not self.weight_decay >= 0:
+        if self.weight_decay is not None and not (_is_number(self.weight_decay) and self.weight_decay >= 0):
             raise SpecError(f"weight_decay is not below zero; got {self.weight_decay!r}.")
-        for name in ("max_seconds", "learning_rate", "clip_norm"):
+        for name in ("max_seconds", "learning_rate"):
+            if getattr(self, name) is not None:
+                self._above_zero(name)
+        for name in ("clip_norm", "checkpoint_seconds"):
             self._above_zero(name)
         for name in ("truncate_share", "drop_share", "averaging"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name} is a share in [0, 1]; got {getattr(self, name)!r}.")
         self._one_of("schedule", SCHEDULES)
         self._one_of("precision", PRECISIONS)
         self._one_of("progress", PROGRESS)
-        if self.device not in DEVICES and not self.device.startswith("cuda:"):
+        if self.device not in DEVICES and not str(self.device).startswith("cuda:"):
             raise SpecError(f"device is one of {', '.join(DEVICES)} or cuda:NUMBER; got {self.device!r}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +103,11 @@ class TrainConfig:
         checkpoint = values.get("checkpoint")
         return cls(**{**values, "checkpoint": None if checkpoint is None else Path(checkpoint)})
 
+    def _take_checkpoint(self) -> None:
+        if not isinstance(self.checkpoint, str | PathLike):
+            raise SpecError(f"checkpoint is the path of a folder; got {self.checkpoint!r}.")
+        object.__setattr__(self, "checkpoint", Path(self.checkpoint))
+
     def _at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
@@ -103,9 +115,13 @@ class TrainConfig:
 
     def _above_zero(self, name: str) -> None:
         value = getattr(self, name)
-        if value is not None and not value > 0:
+        if not (_is_number(value) and value > 0):
             raise SpecError(f"{name} is above zero; got {value!r}.")
 
     def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
             raise SpecError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

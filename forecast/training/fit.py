@@ -72,6 +72,7 @@ def fit(
     config = config or TrainConfig()
     resolved, reasons = resolve(spec, panel)
     data = _with_covariates(panel, resolved)
+    _check_validation(validation)
     weights = _checked_weights(weights, len(panel))
     _check_domain(panel, resolved)
     device = pick_device(config.device)
@@ -102,6 +103,13 @@ def _check_types(spec: object, config: object) -> None:
     for name, value, kind in (("spec", spec, ModelSpec), ("config", config, TrainConfig)):
         if not isinstance(value, kind | None if name == "config" else kind):
             raise SpecError(f"{name} is an fc.{kind.__name__}(...); got {type(value).__name__}.")
+
+
+def _check_validation(steps: object) -> None:
+    if steps is None:
+        return
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 0:
+        raise DataError(f"validation is a whole number of steps from 0 on; got {steps!r}.")
 
 
 class Job:
@@ -314,7 +322,10 @@ def _checked_weights(weights: NDArray[np.float32] | None, num_series: int) -> ND
     """Weights (N,), not negative and not all zero; DataError otherwise."""
     if weights is None:
         return None
-    checked = np.asarray(weights, dtype=np.float32)
+    try:
+        checked = np.asarray(weights, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"weights are {num_series} numbers, one per series; got {weights!r:.80}.") from None
     if (
         checked.shape != (num_series,)
         or not np.isfinite(checked).all()

@@ -75,7 +75,10 @@ def test_prune_keeps_every_alias_and_after_gc_the_champion_still_loads(many: Pat
     assert (told["versions"], told["kept"], told["num_runs"]) == (["2"], ["1", "3"], 1)
     assert len(registry.versions("shop")) == 3
     ended = forecast("prune", many)
-    assert (ended.code, ended.out) == (0, "shop: versions 2 and 1 retrains deleted; 2 versions kept\n")
+    assert (ended.code, ended.out) == (
+        0,
+        "shop: 1 version (2) and 1 retrain deleted; 2 versions (1, 3) kept\n",
+    )
     assert [(each.version, each.aliases) for each in registry.versions("shop")] == [
         ("1", ("champion",)),
         ("3", ("previous",)),
@@ -92,7 +95,7 @@ def test_prune_keeps_every_alias_and_after_gc_the_champion_still_loads(many: Pat
         assert registry.load(registry.find(f"shop@{alias}")).horizon == 7
     assert json.loads(forecast("compare", "shop", "1", "3", "--json").out)["versions"] == ["1", "3"]
     assert len(registry.promotions("shop")) == 4
-    assert forecast("prune", many).out.startswith("shop: no version and 0 retrains deleted")
+    assert forecast("prune", many).out.startswith("shop: 0 versions and 0 retrains deleted; 2 versions")
 
 
 def test_an_alias_set_at_the_last_moment_saves_its_version(trained: Trained) -> None:

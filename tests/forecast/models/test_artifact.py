@@ -86,6 +86,20 @@ def test_an_empty_folder_is_filled_and_a_full_one_is_kept(tmp_path: Path) -> Non
     assert load(tmp_path / "empty").info.model["backbone"] == "drift"
 
 
+def test_an_empty_folder_behind_a_link_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    save(forecaster(), tmp_path / "link")
+    assert load(tmp_path / "link").horizon == load(tmp_path / "there").horizon == 3
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_place_where_no_folder_can_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match=r"no folder can be made at .*/file/model"):
+        save(forecaster(), tmp_path / "file" / "model")
+
+
 def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     broken = replace(forecaster(), info=replace(forecaster().info, reasons={"x": float("nan")}))  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="JSON"):

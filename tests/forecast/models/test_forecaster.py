@@ -374,3 +374,9 @@ def test_windows_with_infinite_values_are_refused_by_row(value: float) -> None:
 def test_windows_are_rows() -> None:
     with pytest.raises(DataError, match=r"rows of values \(B, L\); got an array of shape \(48,\)"):
         forecaster().predict_windows(walk())
+
+
+@pytest.mark.parametrize("windows", [[["a"] * 12], [[1.0, 2.0], [3.0]]])
+def test_windows_that_are_no_numbers_are_refused(windows: Any) -> None:
+    with pytest.raises(DataError, match="rows of numbers, all of one length"):
+        forecaster().predict_windows(windows)

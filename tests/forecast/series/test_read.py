@@ -236,6 +236,7 @@ def test_declared_names_win() -> None:
         (two_series().drop(columns="y"), {}, "no column 'y'"),
         (two_series().rename(columns={"unique_id": "shop"}), {}, "unique_id='shop'"),
         (two_series().assign(y="x"), {}, "'y' does not hold numbers"),
+        (two_series().assign(y=1j), {}, "'y' does not hold numbers"),
         (two_series().set_axis(["ds", "ds", "y"], axis=1), {}, "more than once"),
         (two_series().assign(ds=True), {}, "'ds' holds bool"),
         (two_series().assign(ds=1.5), {}, "'ds' holds float64"),

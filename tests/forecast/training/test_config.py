@@ -17,7 +17,17 @@ def test_a_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("max_steps", 0, "max_steps is a whole number from 1 on; got 0"),
+        ("max_steps", -1, "max_steps is a whole number from 0 on; got -1"),
+        ("max_epochs", 2.5, "max_epochs is a whole number from 0 on; got 2.5"),
+        ("batch_size", 0, "batch_size is a whole number from 1 on; got 0"),
+        ("seed", True, "seed is a whole number from 0"),
+        ("learning_rate", "a", "learning_rate is above zero; got 'a'"),
+        ("clip_norm", None, "clip_norm is above zero; got None"),
+        ("checkpoint_seconds", "x", "checkpoint_seconds is above zero"),
+        ("averaging", "x", "averaging is a share"),
+        ("weight_decay", "x", "weight_decay is not below zero"),
+        ("checkpoint", 5, "checkpoint is the path of a folder; got 5"),
+        ("device", 5, "device is one of auto, cpu, cuda"),
         ("max_seconds", 0, "max_seconds is above zero"),
         ("truncate_share", 2, "truncate_share is a share"),
         ("device", "tpu", "device is one of auto, cpu, cuda"),

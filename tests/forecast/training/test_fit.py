@@ -305,3 +305,28 @@ def test_deterministic_mode_ends_with_the_training(before: bool) -> None:
         assert torch.are_deterministic_algorithms_enabled() is before
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("limit", [{"max_epochs": 0}, {"max_steps": 0, "max_epochs": None}])
+def test_no_step_leaves_the_naive_forecast(backbone: str, limit: dict[str, Any]) -> None:
+    whole = panel(length=97)
+    for residual, lag in (("last", 1), ("season", 12)):
+        asked = spec(backbone, residual=residual, members=2)
+        forecaster = fc.fit(whole, asked, fc.TrainConfig(progress="quiet", **limit))
+        expected = np.stack(
+            [y[-lag:][np.arange(6) % lag] for y in whole.to_frame().y.to_numpy().reshape(3, -1)]
+        )
+        assert np.allclose(forecaster.predict(whole).median, expected, rtol=1e-5)
+        assert forecaster.info.num_steps == 0
+
+
+@pytest.mark.parametrize("validation", [-1, 1.5, "x", True])
+def test_what_is_no_number_of_held_out_steps_is_refused(validation: Any) -> None:
+    with pytest.raises(DataError, match="validation is a whole number of steps from 0 on"):
+        fc.fit(panel(), spec(), quick(), validation=validation)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="weights are 3 numbers, one per series; got 'abc'"):
+        fc.fit(panel(), spec(), quick(), weights="abc")  # type: ignore[arg-type]
