@@ -437,7 +437,8 @@ def parse(body: bytes | bytearray) -> ForecastRequest:
 def parse_as(body: bytes | bytearray, kind: type[Asking]) -> Asking:
     """The request in a body; Problem 400 when it is not JSON, 422 when it does not fit the schema.
 
-    NaN, Infinity and numbers that overflow are not JSON. Of a key that occurs twice the last counts.
+    NaN, Infinity and numbers that overflow are values that do not fit. Of a key that occurs twice the last
+    counts.
     """
     return _validated(_object(body), kind)
 
@@ -446,6 +447,9 @@ def _object(body: bytes | bytearray) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if _is_no_number(error):
+            found = "NaN, Infinity and numbers that overflow are refused; send null where one is missing"
+            raise problem("invalid-request", f"{found}: {error}") from None
         raise problem("not-json", f"the body cannot be read as JSON: {error}") from None
     if type(content) is not dict:
         raise problem("invalid-request", "the body has to be a JSON object")
@@ -453,6 +457,12 @@ def _object(body: bytes | bytearray) -> dict[str, Any]:
         found = f"{len(series):,} series were sent; at most {MAX_SERIES:,} fit one request"
         raise problem("invalid-request", found, errors=[Fault(pointer="/series", detail=found)])
     return content
+
+
+def _is_no_number(error: orjson.JSONDecodeError) -> bool:
+    """Whether only JSON's lack of such numbers made a body unreadable."""
+    place = error.doc[error.pos : error.pos + len("-Infinity")].lstrip("-")
+    return place.startswith(("NaN", "Infinity")) or "infinity" in error.msg
 
 
 def _validated(content: dict[str, Any], kind: type[Asking]) -> Asking:

@@ -163,9 +163,11 @@ def _roles(
         decisions.append(f"the table is wide: stamps in {ds!r}, and one series per column: {listed(numbers)}")
         return Columns(unique_id=None, ds=ds, y="y"), True
     if y is None:
+        held = f"several columns hold numbers: {listed(numbers)}" if numbers else "no column holds numbers"
+        units = "" if numbers else ", and write them without units such as $ or %"
         raise ColumnsError(
-            f"the values can be any of {listed(numbers)} of the columns {listed(table.names)}; declare the"
-            " one to forecast as y (--columns y=NAME)."
+            f"{held}; the file has {listed(table.names)}. Declare the one to forecast as y "
+            f"(--columns y=NAME){units}."
         )
     left = tuple(name for name in (*free, *numbers) if name != y)
     decisions.append(_about_columns(unique_id, ds, y, left))

@@ -276,17 +276,20 @@ GOOD = json.dumps(request_body())
         b'{"model":"air",}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
-        GOOD.replace("100.0", "NaN", 1).encode(),
-        GOOD.replace("100.0", "Infinity", 1).encode(),
-        GOOD.replace("100.0", "-Infinity", 1).encode(),
-        GOOD.replace("100.0", "1e999", 1).encode(),
-        GOOD.replace("100.0", "1" + "0" * 400, 1).encode(),
         (GOOD + "x").encode(),
     ],
     ids=lambda body: body[:12].decode("ascii", "replace") + f"({len(body)})",
 )
 def test_what_is_not_json_is_refused(client: Client, body: bytes) -> None:
     refused(client.post(body), 400, 422)
+
+
+@pytest.mark.parametrize(
+    "literal", ["NaN", "-NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400]
+)
+def test_what_is_no_finite_number_is_refused_as_a_value(client: Client, literal: str) -> None:
+    told = refused(client.post(GOOD.replace("100.0", literal, 1).encode()), 422)
+    assert "NaN, Infinity and numbers that overflow are refused" in told["detail"]
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

@@ -263,7 +263,11 @@ def test_an_ambiguous_comma_is_settled_by_declaring_it(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (lines("ds,north,south,shop", "{t:%Y-%m-%d},{i},{i}.5,x"), "declare the one to forecast as y"),
+        (
+            lines("ds,north,south,shop", "{t:%Y-%m-%d},{i},{i}.5,x"),
+            "several columns hold numbers: 'north', 'south'",
+        ),
+        (lines("ds,price", "{t:%Y-%m-%d},${i}.50"), "no column holds numbers.*without units such as"),
         (lines("ds,shop,city,y", "{t:%Y-%m-%d},a,b,{i}"), "unique_id"),
         (lines("begin,end,y", "{t:%Y-%m-%d},{t:%Y-%m-%d},{i}"), "several columns hold dates"),
     ],
