@@ -27,7 +27,7 @@ install:
 	@$(INSTALL) pipelines,service
 
 install-dev:
-	@$(INSTALL) pipelines,service,dev
+	@$(INSTALL) pipelines,service,otel,dev
 
 demo: install
 	@$(VENV)/bin/forecast demo

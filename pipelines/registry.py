@@ -427,7 +427,7 @@ def _without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _model_id(source: str) -> str:
