@@ -60,7 +60,7 @@ class TrainConfig:
     checkpoint: Path | None = None
     """Folder that holds what an interrupted training needs to go on; None: no checkpoint."""
     checkpoint_seconds: float = 30.0
-    """Seconds between two checkpoints."""
+    """Seconds between two checkpoints; 0: one after every step."""
     progress: str = "auto"
     """auto (a bar on a terminal, elsewhere a line every ten seconds), bar, lines, or quiet."""
 
@@ -73,13 +73,13 @@ class TrainConfig:
             self._take_checkpoint()
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
             raise SpecError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}.")
-        if self.weight_decay is not None and not (_is_number(self.weight_decay) and self.weight_decay >= 0):
-            raise SpecError(f"weight_decay is not below zero; got {self.weight_decay!r}.")
+        if self.weight_decay is not None:
+            self._not_below_zero("weight_decay")
+        self._not_below_zero("checkpoint_seconds")
         for name in ("max_seconds", "learning_rate"):
             if getattr(self, name) is not None:
                 self._above_zero(name)
-        for name in ("clip_norm", "checkpoint_seconds"):
-            self._above_zero(name)
+        self._above_zero("clip_norm")
         for name in ("truncate_share", "drop_share", "averaging"):
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name} is a share in [0, 1]; got {getattr(self, name)!r}.")
@@ -112,6 +112,11 @@ class TrainConfig:
         value = getattr(self, name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise SpecError(f"{name} is a whole number from {least} on; got {value!r}.")
+
+    def _not_below_zero(self, name: str) -> None:
+        value = getattr(self, name)
+        if not (_is_number(value) and value >= 0):
+            raise SpecError(f"{name} is not below zero; got {value!r}.")
 
     def _above_zero(self, name: str) -> None:
         value = getattr(self, name)

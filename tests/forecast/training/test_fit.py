@@ -230,7 +230,7 @@ def test_a_training_resumes_exactly_where_it_was_interrupted(tmp_path: Path) -> 
             raise Stop
 
     own: dict[str, Any] = {"dropout": 0.2, "members": 2}
-    config = quick(max_steps=20, checkpoint=tmp_path, checkpoint_seconds=1e-9)
+    config = quick(max_steps=20, checkpoint=tmp_path, checkpoint_seconds=0)
     whole = fc.fit(panel(), spec(**own), quick(max_steps=20)).backend.tensors()
     with pytest.raises(Stop):
         fc.fit(panel(), spec(**own), config, on_epoch=stop)
@@ -243,12 +243,12 @@ def test_a_training_goes_on_where_no_checkpoint_can_be_written(tmp_path: Path) -
     in_the_way.write_text("no folder")
     expected = fc.fit(panel(), spec(), quick())
     with pytest.warns(RuntimeWarning, match="no checkpoint could be written into"):
-        found = fc.fit(panel(), spec(), quick(checkpoint=in_the_way, checkpoint_seconds=1e-9))
+        found = fc.fit(panel(), spec(), quick(checkpoint=in_the_way, checkpoint_seconds=0))
     np.testing.assert_array_equal(found.predict(panel()).values, expected.predict(panel()).values)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    fc.fit(panel(), spec(), quick(checkpoint=tmp_path, checkpoint_seconds=1e-9))
+    fc.fit(panel(), spec(), quick(checkpoint=tmp_path, checkpoint_seconds=0))
     with pytest.raises(ArtifactError, match="belongs to other data, another spec or another plan"):
         fc.fit(panel(seed=1), spec(), quick(), resume_from=tmp_path)
     with pytest.raises(ArtifactError, match=r"holds no checkpoint\.safetensors"):
