@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import forecast as fc
-from benchmarks.ltsf import Data, read
+from benchmarks.ltsf import Data, learned, read
 from forecast.training.events import EpochEvent
 
 
@@ -116,17 +116,11 @@ def line(variant: Variant, data: Data, options: argparse.Namespace) -> dict[str,
 def score(variant: Variant, data: Data, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:
     """Train one variant and forecast the validation part."""
     first = data.train_end - int(variant.share * data.train_end)
-    panel = fc.Panel.from_arrays(
-        list(data.names),
-        [channel[first : data.validation_end] for channel in data.values],
-        freq=data.freq,
-        ds=[data.stamps[first : data.validation_end]] * len(data.names),
-    )
     spec = fc.ModelSpec(backbone=options.model, horizon=options.horizon)
     whole = fc.TrainConfig(seed=seed, max_steps=options.steps, progress="quiet")
     checks: list[EpochEvent] = []
     forecaster = fc.fit(
-        panel,
+        learned(data, first),
         spec.with_(**variant.spec),
         replace(whole, **variant.config),
         validation=data.validation_end - data.train_end,

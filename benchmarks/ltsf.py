@@ -171,16 +171,19 @@ def model_line(model: str, data: Data, horizon: int, options: argparse.Namespace
 
 def trained(model: str, data: Data, horizon: int, *, seed: int, device: str) -> Any:
     """A forecaster by the rule of defaults, its weights chosen on the validation part."""
-    end = data.validation_end
-    panel = fc.Panel.from_arrays(
-        list(data.names),
-        [channel[:end] for channel in data.values],
-        freq=data.freq,
-        ds=[data.stamps[:end]] * len(data.names),
-    )
     config = fc.TrainConfig(seed=seed, device=device)
-    return fc.fit(
-        panel, fc.ModelSpec(backbone=model, horizon=horizon), config, validation=end - data.train_end
+    spec = fc.ModelSpec(backbone=model, horizon=horizon)
+    return fc.fit(learned(data), spec, config, validation=data.validation_end - data.train_end)
+
+
+def learned(data: Data, first: int = 0) -> fc.Panel:
+    """The rows from `first` to the end of the validation part as a panel."""
+    rows = slice(first, data.validation_end)
+    return fc.Panel.from_arrays(
+        list(data.names),
+        [channel[rows] for channel in data.values],
+        freq=data.freq,
+        ds=[data.stamps[rows]] * len(data.names),
     )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from forecast import home
 from forecast.errors import DataError
+from forecast.replacing import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,6 @@ def write(answers: Sequence[Answered], root: Path, *, name: str) -> list[Path]:
     files = []
     for model in sorted({each.model for each in answers}):
         place = of_model(model, root)
-        place.mkdir(parents=True, exist_ok=True)
         own = [each for each in answers if each.model == model]
         files.append(place / f"{name}.parquet")
         _replace(files[-1], _table(own))
@@ -196,9 +196,5 @@ def _numbers(stamps: Any) -> NDArray[np.int64]:
 def _replace(file: Path, table: "pa.Table") -> None:
     import pyarrow.parquet as pq
 
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replacing(file) as draft:
         pq.write_table(table, draft, compression="zstd")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -5,8 +5,6 @@ Who writes them and who reads them are different processes, so the format is the
 
 import hashlib
 import json
-import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecast import home, placeholders
 from forecast.errors import NotFoundError, SourceError, SpecError
+from forecast.replacing import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,17 +65,12 @@ class Folder(Store):
     def write(self, frame: "pd.DataFrame") -> None:
         moment, version = str(frame["stored_at"].iloc[0]), str(frame["version"].iloc[0])
         folder = self.path / _fit_for_a_file(moment) / f"v{version}"
-        folder.mkdir(parents=True, exist_ok=True)
         once = frame[["unique_id", "cutoff"]].drop_duplicates().astype(str)
         told = "\n".join(once["unique_id"] + "\t" + once["cutoff"]).encode()
         name = f"part-{hashlib.sha256(told).hexdigest()[:16]}.parquet"
-        draft = folder / f".{name}.{os.getpid()}"
         rows = frame.sort_values(["unique_id", "step"], kind="stable")
-        try:
+        with replacing(folder / name) as draft:
             rows.to_parquet(draft, index=False, row_group_size=ROWS_PER_GROUP)
-            draft.replace(folder / name)
-        finally:
-            draft.unlink(missing_ok=True)
 
     def latest(self, unique_id: str) -> "pd.DataFrame | None":
         import pandas as pd
@@ -270,11 +264,8 @@ def open_store(output: str, *, model: str, table: str = TABLE) -> Store:
 
 def announce(model: str, *, output: str, table: str = TABLE) -> None:
     """Keep where a model's forecasts are stored, for who is asked for them; secrets stay placeholders."""
-    path = _note(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-    draft.write_text(json.dumps({"output": output, "table": table}), encoding="utf-8")
-    draft.replace(path)
+    with replacing(_note(model)) as draft:
+        draft.write_text(json.dumps({"output": output, "table": table}), encoding="utf-8")
 
 
 def announced(model: str) -> Store:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecast.errors import DataError, SpecError
+from forecast.replacing import replacing
 from pipelines import places
 
 if TYPE_CHECKING:
@@ -118,13 +119,8 @@ def _claim(output: Path, asked: Asked) -> None:
 def _write(frame: "pd.DataFrame", target: Path) -> int:
     import pyarrow as pa
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with replacing(target) as draft:
         frame.to_parquet(draft, index=False)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
     pa.default_memory_pool().release_unused()
     return len(frame)
 

@@ -1,12 +1,12 @@
 """What the scheduler remembers of a recipe between two starts of its process: one small JSON file."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from forecast import home
+from forecast.replacing import replacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,8 @@ def load(task: str) -> State:
 
 def save(task: str, state: State) -> None:
     """Replace the file in one step. Raises OSError where the disk takes nothing."""
-    path = _file(task)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.new")
-    try:
+    with replacing(_file(task)) as draft:
         draft.write_text(json.dumps(state.to_dict(), indent=1), encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _file(task: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from forecast.errors import ArtifactError
+from forecast.replacing import replacing
 
 FILE = "checkpoint.safetensors"
 
@@ -36,20 +37,14 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{FILE}.{os.getpid()}"
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()
     }
     written = save(tensors, metadata={"state": json.dumps(checkpoint.state)})
-    try:
-        with draft.open("wb") as stream:
-            stream.write(written)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(folder / FILE)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(folder / FILE) as draft, draft.open("wb") as stream:
+        stream.write(written)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read(folder: Path) -> Checkpoint:

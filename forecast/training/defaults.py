@@ -337,7 +337,8 @@ def _season_ratio(sample: list[NDArray[np.float64]], season_length: int) -> floa
 
 def _low_share(sample: list[NDArray[np.float64]]) -> float:
     """Median over series of the lowest value over the median one."""
-    shares = [np.nanmin(y) / np.nanmedian(y) for y in sample if np.nanmedian(y) > 0]
+    middles = [np.nanmedian(y) for y in sample]
+    shares = [np.nanmin(y) / middle for y, middle in zip(sample, middles, strict=True) if middle > 0]
     return float(np.median(shares)) if shares else 0.0
 
 
