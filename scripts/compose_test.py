@@ -247,8 +247,13 @@ def same_forecast(answer: dict[str, Any], wanted: dict[str, list[float]]) -> Non
 
 def start_from_nothing(box: Box) -> tuple[dict[str, Any], dict[str, Any]]:
     """The stack up, the scheduler's first champion served, with the library's numbers."""
+    secret = box.folder / "secrets/recipes.env"
+    secret.parent.mkdir()
+    secret.write_text("BOX_TOKEN=of-a-recipe\n", encoding="utf-8")
     box.up()
     say("up from nothing: every container is healthy")
+    token = box.compose("exec", "-T", "scheduler", "printenv", "BOX_TOKEN")
+    require(token.strip() == "of-a-recipe", "the scheduler has not got secrets/recipes.env")
     wait_for("a champion trained by the scheduler", lambda: served_version(box), seconds=900)
     say(f"the scheduler has trained {MODEL}; the service serves version {served_version(box)}")
     library = box.python("scheduler", LIBRARY)
