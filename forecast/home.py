@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+
+MOST_TOLD = 300
+"""Characters of another program's message that are repeated."""
 
 
 def home() -> Path:
@@ -23,6 +27,17 @@ def database_file() -> Path:
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI` where set, else the embedded SQLite database by its absolute path."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database_file()}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another program says first, without the tracking server's password.
+
+    Of a database's error the driver's own message; the error's kind where there is none.
+    """
+    text = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    password = urlsplit(tracking_uri()).password
+    line = text.splitlines()[0]
+    return (line.replace(password, "***") if password else line)[:MOST_TOLD]
 
 
 def is_embedded() -> bool:

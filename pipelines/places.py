@@ -138,7 +138,7 @@ def queried(data: DataSection) -> "Table":
             is_connected = True
             parts = list(_rows(connection, str(data.query)))
     except SQLAlchemyError as error:
-        told = placeholders.without(_first_line(error), secret)
+        told = placeholders.without(home.first_line(error), secret)
         if not is_connected or getattr(error, "connection_invalidated", False):
             raise SourceError(
                 f"the database {shown} cannot be used ({told}); start it, or correct `database`, and run the "
@@ -282,7 +282,3 @@ def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]

@@ -85,8 +85,8 @@ def answering() -> Iterator[None]:
         yield
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         raise TrackingError(
-            f"MLflow at {masked(home.tracking_uri())} failed: {_first_line(error)}; check the server, its "
-            "database and its free space, then run the same command again"
+            f"MLflow at {masked(home.tracking_uri())} failed: {home.first_line(error)}; check the server, "
+            "its database and its free space, then run the same command again"
         ) from error
 
 
@@ -294,7 +294,7 @@ def _begin_spool(header: Mapping[str, Any], error: Exception) -> Spool:
     spool = Spool.begin({**header, "tracking_uri": masked(home.tracking_uri())})
     print(
         f"note: MLflow at {masked(home.tracking_uri())} does not take what is logged "
-        f"({masked_text(_first_line(error))}); it is kept in {spool.folder} and "
+        f"({home.first_line(error)}); it is kept in {spool.folder} and "
         "delivered by the next command",
         file=sys.stderr,
     )
@@ -584,14 +584,3 @@ def _create_experiment(name: str) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return experiment(name)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return masked_text(lines[0]) if lines else type(error).__name__
-
-
-def masked_text(text: str) -> str:
-    """A message without the tracking server's password, which drivers like to repeat."""
-    password = urlsplit(home.tracking_uri()).password
-    return text.replace(password, "***") if password else text

@@ -108,7 +108,9 @@ class Watcher:
             Exception,
             ForecastError,
         ) as error:  # MLflow, its database and its network each raise their own
-            self._say(f"the registry cannot be used ({_first_line(error)}); the last copies go on serving")
+            self._say(
+                f"the registry cannot be used ({home.first_line(error)}); the last copies go on serving"
+            )
         for question in questions:
             question.settle()
 
@@ -306,7 +308,7 @@ class Watcher:
             log.info("copied %s version %s", name, version)
             return copy, ""
         except (Exception, ForecastError) as error:
-            trouble = _first_line(error)
+            trouble = home.first_line(error)
             log.warning("%s version %s cannot be copied: %s", name, version, trouble)
             self._failed[key] = (time.monotonic() + RETRY_SECONDS, trouble)
             return None, trouble
@@ -421,13 +423,6 @@ def _open_client() -> "MlflowClient":
     with home.database_lock() if home.is_embedded() else contextlib.nullcontext():
         client.search_registered_models(max_results=1)
     return client
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a message, without a password that an address may hold."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    password = urlsplit(home.tracking_uri()).password
-    return text.replace(password, "***") if password else text
 
 
 def _end_with_parent() -> None:
