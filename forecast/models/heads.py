@@ -38,15 +38,15 @@ class QuantileHead(nn.Module):
         self, states: Float[Tensor, "B M D"], *, detach_widths: bool = False
     ) -> Float[Tensor, "B S Q"]:
         """Quantiles of S = M * P steps; `detach_widths` keeps their gradients out of the states."""
-        median = self.median(states)[..., None]  # (B, M, P, 1)
+        median = self.median(states)  # (B, M, P)
         spread = F.softplus(self.widths(states.detach() if detach_widths else states) + _ONE)
-        width = spread[..., : self.num_steps, None]  # (B, M, P, 1)
-        shape = spread[..., None, self.num_steps :]  # (B, M, 1, Q - 1)
-        gaps = self.spacing * width * shape
+        width, shape = spread[..., : self.num_steps], spread[..., self.num_steps :]
+        gaps = self.spacing * shape  # (B, M, Q - 1)
         below = -gaps[..., : self.middle].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., self.middle :].cumsum(-1)
-        around = torch.cat([below, torch.zeros_like(median), above], dim=-1)
-        return cast(Tensor, (median + around).flatten(1, 2))
+        around = torch.cat([below, torch.zeros_like(median[..., :1]), above], dim=-1)
+        levels_first = around.permute(2, 0, 1).contiguous()  # what follows works on long rows of steps
+        return cast(Tensor, (median + width * levels_first[..., None]).flatten(2).permute(1, 2, 0))
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:

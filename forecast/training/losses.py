@@ -3,9 +3,13 @@
 B windows, H horizon, Q quantile levels
 """
 
+from typing import Any, cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LARGEST_MEAN = 10.0
@@ -32,24 +36,47 @@ def forecast_loss(
     size = known.abs().sum(1) / observed.sum(1).clamp(min=1)
     shares = (weight / (size / LARGEST_MEAN).clamp(min=1))[:, None] * observed  # (B, H)
     if kind == "pinball":
-        each = _pinball(quantiles, known, levels)
+        each = pinball(quantiles, known, levels)
     else:
-        median = quantiles[..., middle]
-        around = quantiles - (median - median.detach())[..., None]
-        each = _point(median, known, kind) + _pinball(around, known, levels)
+        each = _point(quantiles[..., middle], known, kind) + pinball(quantiles, known, levels, held=middle)
     return (each * shares).sum() / shares.sum().clamp(min=1e-12)
 
 
-def _pinball(
-    quantiles: Float[Tensor, "B H Q"], target: Float[Tensor, "B H"], levels: Float[Tensor, " Q"]
+def pinball(
+    quantiles: Float[Tensor, "B H Q"],
+    target: Float[Tensor, "B H"],
+    levels: Float[Tensor, " Q"],
+    *,
+    held: int | None = None,
 ) -> Float[Tensor, "B H"]:
     """Mean pinball loss over the levels.
 
+    The quantile numbered `held` is held still: the others learn as distances from it, and it learns nothing.
     Source: Koenker & Bassett, "Regression quantiles", Econometrica 1978. Without the factor 2 that some put
     in front.
     """
-    error = target[..., None] - quantiles
-    return (levels * error + F.relu(-error)).mean(-1)
+    return cast(Tensor, _Pinball.apply(quantiles, target, levels, held))  # type: ignore[no-untyped-call]
+
+
+class _Pinball(Function):
+    """`pinball` with its way back written out: half of a training at long horizons went into it."""
+
+    @staticmethod
+    def forward(ctx: Any, quantiles: Tensor, target: Tensor, levels: Tensor, held: int | None) -> Tensor:
+        error = target[..., None] - quantiles
+        slopes = levels - (error < 0).to(levels.dtype)
+        ctx.save_for_backward(slopes)
+        ctx.held = held
+        return (error * slopes).mean(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        by_quantiles = slopes * (by_loss / -slopes.shape[-1])[..., None]
+        if ctx.held is not None:
+            by_quantiles[..., ctx.held] -= by_quantiles.sum(-1)
+        return by_quantiles, None, None, None
 
 
 def _point(median: Tensor, target: Tensor, kind: str) -> Tensor:
