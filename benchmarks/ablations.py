@@ -60,6 +60,7 @@ CHANGES = (
     Variant(name="no averaged weights", config={"averaging": 0.0}),
     Variant(name="contexts never truncated", config={"truncate_share": 0.0}),
     Variant(name="no spans dropped", config={"drop_share": 0.0}),
+    Variant(name="nothing upside down", config={"flip_share": 0.0}),
     Variant(name="two members", spec={"members": 2}),
 )
 WIDTHS, SHARES = (16, 32, 64, 128, 256), (0.1, 0.3, 1.0)

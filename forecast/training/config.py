@@ -49,6 +49,8 @@ class TrainConfig:
     """Share of training windows whose context is cut to a random length."""
     drop_share: float = 0.1
     """Share of training windows that lose a random span of their context."""
+    flip_share: float | None = None
+    """Share of training windows that are learned upside down, so that no drift is; None: by rule."""
     precision: str = "auto"
     """auto (bf16 autocast on a GPU that has it), float32, or bf16."""
     compile: bool | None = None
@@ -81,8 +83,9 @@ class TrainConfig:
                 self._above_zero(name)
         self._above_zero("clip_norm")
         for name in ("truncate_share", "drop_share", "averaging"):
-            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
-                raise SpecError(f"{name} is a share in [0, 1]; got {getattr(self, name)!r}.")
+            self._share(name)
+        if self.flip_share is not None:
+            self._share("flip_share")
         self._one_of("schedule", SCHEDULES)
         self._one_of("precision", PRECISIONS)
         self._one_of("progress", PROGRESS)
@@ -112,6 +115,11 @@ class TrainConfig:
         value = getattr(self, name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise SpecError(f"{name} is a whole number from {least} on; got {value!r}.")
+
+    def _share(self, name: str) -> None:
+        value = getattr(self, name)
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise SpecError(f"{name} is a share in [0, 1]; got {value!r}.")
 
     def _not_below_zero(self, name: str) -> None:
         value = getattr(self, name)

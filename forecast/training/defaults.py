@@ -35,6 +35,9 @@ CLEAR_SEASON = 0.5
 """Error of the last season, as a share of that of the last value, below which much data is forecast around
 it: where the season wins by less, a network that has enough to learn it from does so better."""
 
+FEW_SERIES = 30
+"""Series up to which the drifts of the past are chance: of many, a network can learn which way things go."""
+
 NEAR_ZERO = 0.05
 """Lowest value, as a share of the median, below which a logarithm makes too much of what is small."""
 
@@ -78,6 +81,8 @@ class Plan:
     num_held_out: int
     """Steps at the end of each series that validate; 0: none."""
     patience: int | None
+    flip_share: float
+    """Share of training windows that are turned upside down."""
 
 
 def resolve(spec: ModelSpec, panel: Panel) -> tuple[ModelSpec, dict[str, str]]:
@@ -287,7 +292,30 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         weight_decay=0.1 if config.weight_decay is None and few else config.weight_decay or 0.01,
         num_held_out=0 if few else min(max(spec.horizon, length // 10), length // 2),
         patience=config.patience or (PATIENCE if by_rule else None),
+        flip_share=_flip_share(config, spec, num_series=len(lengths), num_values=int(lengths.sum())),
     )
+
+
+def _flip_share(config: TrainConfig, spec: ModelSpec, *, num_series: int, num_values: int) -> float:
+    """Half of the windows of few long series are learned upside down, so that their drifts are not.
+
+    Covariates cannot be turned with the values, and what is read in logarithms or around a level of its own
+    means another thing upside down.
+    """
+    turnable = spec.transform == "none" and spec.scaling != "none"
+    if config.flip_share is not None:
+        if config.flip_share and not turnable:
+            raise SpecError(
+                f"flip_share needs transform='none' and windows that are scaled by themselves; got "
+                f"flip_share={config.flip_share:g} with transform={spec.transform!r} and "
+                f"scaling={spec.scaling!r}. Leave it out, or set it to 0."
+            )
+        return config.flip_share
+    explained = bool(
+        spec.past or spec.known or spec.calendar or spec.static_numeric or spec.static_categories
+    )
+    learns_drift = num_series > FEW_SERIES or num_values < SMALL
+    return 0.5 if turnable and not explained and not learns_drift else 0.0
 
 
 def _num_steps(*, num_series: int) -> int:

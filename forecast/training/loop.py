@@ -151,7 +151,9 @@ class Training:
             self.training,
             numbers,
             augmentation=Augmentation(
-                truncate_share=self.config.truncate_share, drop_share=self.config.drop_share
+                truncate_share=self.config.truncate_share,
+                drop_share=self.config.drop_share,
+                flip_share=self.plan.flip_share,
             ),
             generator=self.generator,
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,12 +45,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training takes away from contexts, so that short and gappy histories are nothing new."""
+    """What training does to windows, so that short and gappy histories and other drifts are nothing new."""
 
     truncate_share: float = 0.25
     """Windows whose visible context is cut to a length drawn between `min_context` and L."""
     drop_share: float = 0.1
     """Windows that lose a span of up to a quarter of their context."""
+    flip_share: float = 0.0
+    """Windows that are turned upside down: every value times -1, covariates as they are."""
 
 
 class Sampler:
@@ -97,10 +99,13 @@ class Sampler:
         augmentation: Augmentation,
         generator: torch.Generator,
     ) -> Batch:
-        """The windows of some numbers with part of their context taken away at random."""
+        """The windows of some numbers, at random with part of their context taken away or upside down."""
         series, origins = index.locate(numbers)
         visible = self._visible(len(numbers), augmentation, generator)
         batch = self._batch(series, origins, index.limits[series], visible=visible)
+        if augmentation.flip_share:
+            flipped = torch.rand(len(numbers), generator=generator, device=self.storage)
+            batch = _upside_down(batch, self._moved(flipped < augmentation.flip_share))
         if batch.calendar is None:
             return batch
         keep = torch.rand(len(numbers), generator=generator, device=self.storage) >= CALENDAR_SHARE
@@ -150,6 +155,13 @@ class Sampler:
 
     def _moved(self, part: Tensor) -> Tensor:
         return part if self.storage == self.device else part.pin_memory().to(self.device, non_blocking=True)
+
+
+def _upside_down(batch: Batch, flipped: Bool[Tensor, " B"]) -> Batch:
+    sign = torch.where(flipped, -1.0, 1.0).to(batch.context.dtype)
+    return batch._replace(
+        context=batch.context * sign[:, None], level=batch.level * sign, target=batch.target * sign[:, None]
+    )
 
 
 class DeviceIndex:

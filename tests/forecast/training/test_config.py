@@ -31,6 +31,7 @@ def test_a_config_survives_json() -> None:
         ("device", 5, "device is one of auto, cpu, cuda"),
         ("max_seconds", 0, "max_seconds is above zero"),
         ("truncate_share", 2, "truncate_share is a share"),
+        ("flip_share", -0.5, "flip_share is a share"),
         ("device", "tpu", "device is one of auto, cpu, cuda"),
         ("schedule", "step", "schedule is one of cosine"),
         ("seed", -1, "seed is a whole number from 0"),

@@ -162,6 +162,31 @@ def test_the_median_learns_by_its_own_error_where_there_is_much_data() -> None:
     assert resolve(fc.ModelSpec(horizon=12, loss="huber"), panel(144))[0].loss == "huber"
 
 
+def test_few_long_series_are_learned_upside_down_too() -> None:
+    spec, _ = resolve(fc.ModelSpec(horizon=12), panel(144))
+
+    def share(num_series: int = 7, length: int = 10_000, **changes: object) -> float:
+        config = TrainConfig(flip_share=changes.pop("flip_share", None))  # type: ignore[arg-type]
+        upright = {"transform": "none", "scaling": "mean_std"}
+        return plan(
+            config,
+            spec=spec.with_(**{**upright, **changes}),
+            num_windows=50_000,
+            lengths=np.full(num_series, length),
+        ).flip_share
+
+    assert share() == 0.5
+    assert share(num_series=100) == 0, "of many series a drift can be learned"
+    assert share(length=1_000) == 0, "of few values everything has to be"
+    assert share(transform="log") == 0
+    assert share(scaling="none") == 0
+    assert share(known=("price",)) == 0, "a covariate's effect has a direction"
+    assert share(flip_share=0.0) == 0
+    assert share(num_series=100, flip_share=0.2) == 0.2
+    with pytest.raises(SpecError, match="flip_share needs transform='none'"):
+        share(transform="log", flip_share=0.2)
+
+
 def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
     spec, lengths = fc.ModelSpec(horizon=12), np.array([1000])
 

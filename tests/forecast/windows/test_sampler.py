@@ -78,6 +78,30 @@ def test_training_drops_spans_and_stays_relative_to_what_is_seen_last() -> None:
         assert seen[-1] == 0
 
 
+def test_windows_upside_down_are_those_of_the_series_times_minus_one() -> None:
+    values = np.random.default_rng(0).normal(size=400) + 5
+    spec = WindowSpec(context_length=40, horizon=3, min_context=40)
+    plain, turned = (
+        Panel.from_arrays(["a"], [sign * values], freq="D", starts=["2001-01-01"]) for sign in (1, -1)
+    )
+    index = training_windows(spec, starts=plain.first_observed, limits=plain.lengths)
+    windows, numbers = DeviceIndex(index, CPU), torch.arange(300)
+    batch = Sampler(plain, spec, device=CPU).training_windows(
+        windows,
+        numbers,
+        augmentation=Augmentation(truncate_share=0.0, drop_share=0.0, flip_share=0.5),
+        generator=torch.Generator().manual_seed(0),
+    )
+    upright = Sampler(plain, spec, device=CPU).windows(windows, numbers)
+    upside_down = Sampler(turned, spec, device=CPU).windows(windows, numbers)
+    flipped = batch.level < 0
+    assert 100 < flipped.sum() < 200
+    for name in ("context", "level", "target"):
+        drawn, one, other = (getattr(each, name) for each in (batch, upright, upside_down))
+        torch.testing.assert_close(drawn[flipped], other[flipped])
+        torch.testing.assert_close(drawn[~flipped], one[~flipped])
+
+
 def test_series_weights_come_with_the_windows() -> None:
     data = panel()
     windows = index(data)
