@@ -169,7 +169,7 @@ def _context_length(facts: Facts) -> tuple[int, str]:
 def _shape(choices: Choices, facts: Facts) -> None:
     """Size and parts of the network."""
     backbone = choices["backbone"]
-    tokens = 6 if facts.num_observed < SMALL else 15 if backbone in RECURRENT else 30
+    tokens = 6 if facts.num_observed < SMALL else 15 if backbone in RECURRENT else 20
     patch = _patch_length(choices["context_length"], facts, tokens=tokens)
     choices.choose(
         "patch_length",
