@@ -273,8 +273,18 @@ def _check(spec: ModelSpec) -> None:
         )
 
 
-def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDArray[np.int64]) -> Plan:
-    """How to train: steps, batch, rate and what is held out, by the number of training windows."""
+def plan(
+    config: TrainConfig,
+    *,
+    spec: ModelSpec,
+    num_windows: int,
+    lengths: NDArray[np.int64],
+    below_zero: bool = False,
+) -> Plan:
+    """How to train: steps, batch, rate and what is held out, by the number of training windows.
+
+    `below_zero` tells whether most series go there.
+    """
     few = num_windows < FEW_WINDOWS
     batch_size = config.batch_size or (
         64 if num_windows < 10_000 else 256 if num_windows < 1_000_000 else 512
@@ -292,15 +302,22 @@ def plan(config: TrainConfig, *, spec: ModelSpec, num_windows: int, lengths: NDA
         weight_decay=0.1 if config.weight_decay is None and few else config.weight_decay or 0.01,
         num_held_out=0 if few else min(max(spec.horizon, length // 10), length // 2),
         patience=config.patience or (PATIENCE if by_rule else None),
-        flip_share=_flip_share(config, spec, num_series=len(lengths), num_values=int(lengths.sum())),
+        flip_share=_flip_share(config, spec, lengths=lengths, below_zero=below_zero),
     )
 
 
-def _flip_share(config: TrainConfig, spec: ModelSpec, *, num_series: int, num_values: int) -> float:
+def goes_below_zero(panel: Panel) -> bool:
+    """Whether most series take values below zero."""
+    return bool(np.mean(panel.lowest() < 0) > 0.5)  # NaN, nothing observed, is not below
+
+
+def _flip_share(
+    config: TrainConfig, spec: ModelSpec, *, lengths: NDArray[np.int64], below_zero: bool
+) -> float:
     """Half of the windows of few long series are learned upside down, so that their drifts are not.
 
-    Covariates cannot be turned with the values, and what is read in logarithms or around a level of its own
-    means another thing upside down.
+    Covariates cannot be turned with the values, what is read in logarithms or around a level of its own
+    means another thing upside down, and values with a floor at zero are not spread alike to both sides.
     """
     turnable = spec.transform == "none" and spec.scaling != "none"
     if config.flip_share is not None:
@@ -314,8 +331,8 @@ def _flip_share(config: TrainConfig, spec: ModelSpec, *, num_series: int, num_va
     explained = bool(
         spec.past or spec.known or spec.calendar or spec.static_numeric or spec.static_categories
     )
-    learns_drift = num_series > FEW_SERIES or num_values < SMALL
-    return 0.5 if turnable and not explained and not learns_drift else 0.0
+    learns_drift = len(lengths) > FEW_SERIES or lengths.sum() < SMALL
+    return 0.5 if turnable and below_zero and not explained and not learns_drift else 0.0
 
 
 def _num_steps(*, num_series: int) -> int:

@@ -23,7 +23,7 @@ from forecast.series.panel import Panel
 from forecast.training.baselines import fit_baseline
 from forecast.training.checkpoint import Checkpoint, read, write
 from forecast.training.config import TrainConfig
-from forecast.training.defaults import in_epochs, plan, resolve
+from forecast.training.defaults import goes_below_zero, in_epochs, plan, resolve
 from forecast.training.events import Listener
 from forecast.training.loop import Training
 from forecast.training.progress import Progress
@@ -132,7 +132,13 @@ class Job:
         starts = np.minimum(panel.first_observed, panel.lengths)
         num_windows = training_windows(windows, starts=starts, limits=panel.lengths).num_windows
         self.reasons = _left_out(panel, windows, starts)
-        self.plan = plan(config, spec=spec, num_windows=num_windows, lengths=panel.lengths)
+        self.plan = plan(
+            config,
+            spec=spec,
+            num_windows=num_windows,
+            lengths=panel.lengths,
+            below_zero=goes_below_zero(panel),
+        )
         held_out = self.plan.num_held_out if validation is None else validation
         self.split: Split = split(windows, starts=starts, lengths=panel.lengths, num_held_out=held_out)
         if not self.split.training.num_windows:

@@ -8,7 +8,7 @@ from forecast.errors import DataError, SpecError
 from forecast.models.catalog import BACKBONES
 from forecast.series.panel import Panel
 from forecast.training.config import TrainConfig
-from forecast.training.defaults import PATIENCE, in_epochs, look, plan, resolve
+from forecast.training.defaults import PATIENCE, goes_below_zero, in_epochs, look, plan, resolve
 
 
 def panel(
@@ -165,7 +165,7 @@ def test_the_median_learns_by_its_own_error_where_there_is_much_data() -> None:
 def test_few_long_series_are_learned_upside_down_too() -> None:
     spec, _ = resolve(fc.ModelSpec(horizon=12), panel(144))
 
-    def share(num_series: int = 7, length: int = 10_000, **changes: object) -> float:
+    def share(num_series: int = 7, length: int = 10_000, below_zero: bool = True, **changes: object) -> float:
         config = TrainConfig(flip_share=changes.pop("flip_share", None))  # type: ignore[arg-type]
         upright = {"transform": "none", "scaling": "mean_std"}
         return plan(
@@ -173,11 +173,13 @@ def test_few_long_series_are_learned_upside_down_too() -> None:
             spec=spec.with_(**{**upright, **changes}),
             num_windows=50_000,
             lengths=np.full(num_series, length),
+            below_zero=below_zero,
         ).flip_share
 
     assert share() == 0.5
     assert share(num_series=100) == 0, "of many series a drift can be learned"
     assert share(length=1_000) == 0, "of few values everything has to be"
+    assert share(below_zero=False) == 0, "a floor at zero has no counterpart"
     assert share(transform="log") == 0
     assert share(scaling="none") == 0
     assert share(known=("price",)) == 0, "a covariate's effect has a direction"
@@ -185,6 +187,14 @@ def test_few_long_series_are_learned_upside_down_too() -> None:
     assert share(num_series=100, flip_share=0.2) == 0.2
     with pytest.raises(SpecError, match="flip_share needs transform='none'"):
         share(transform="log", flip_share=0.2)
+
+
+def test_most_series_have_to_go_below_zero_to_count_as_such() -> None:
+    values = np.arange(20.0)
+    rows = [values - 3, values - 1, values, values + 5]
+    data = Panel.from_arrays(["a", "b", "c", "d"], rows, freq="D", starts=["2001-01-01"] * 4)
+    assert not goes_below_zero(data)
+    assert goes_below_zero(data.select([0, 1, 2]))
 
 
 def test_epochs_and_steps_asked_for_bound_the_plan() -> None:
