@@ -105,6 +105,7 @@ def bound_rate(case: str, options: argparse.Namespace) -> float:
         target=torch.randn(shared.BATCH, shared.HORIZON, device=device),
         weight=torch.ones(shared.BATCH, device=device),
         usual_size=torch.zeros(shared.BATCH, device=device),
+        upright=torch.ones(shared.BATCH, device=device),
     )
     for number in range(2 * GraphedStep.WARM_UP):
         step(batch, learning_rate=1e-3, number=number)

@@ -38,6 +38,9 @@ it: where the season wins by less, a network that has enough to learn it from do
 FEW_SERIES = 30
 """Series up to which the drifts of the past are chance: of many, a network can learn which way things go."""
 
+FAR = (4, 30)
+"""Seasons and steps from which on a horizon is far: what comes sooner depends on which way is up."""
+
 NEAR_ZERO = 0.05
 """Lowest value, as a share of the median, below which a logarithm makes too much of what is small."""
 
@@ -314,7 +317,7 @@ def goes_below_zero(panel: Panel) -> bool:
 def _flip_share(
     config: TrainConfig, spec: ModelSpec, *, lengths: NDArray[np.int64], below_zero: bool
 ) -> float:
-    """Half of the windows of few long series are learned upside down, so that their drifts are not.
+    """For far horizons, half of the windows of few long series are learned upside down: their drifts are not.
 
     Covariates cannot be turned with the values, what is read in logarithms or around a level of its own
     means another thing upside down, and values with a floor at zero are not spread alike to both sides.
@@ -331,8 +334,9 @@ def _flip_share(
     explained = bool(
         spec.past or spec.known or spec.calendar or spec.static_numeric or spec.static_categories
     )
+    far = spec.horizon >= max(FAR[0] * (spec.season_length or 1), FAR[1])
     learns_drift = len(lengths) > FEW_SERIES or lengths.sum() < SMALL
-    return 0.5 if turnable and below_zero and not explained and not learns_drift else 0.0
+    return 0.5 if far and turnable and below_zero and not explained and not learns_drift else 0.0
 
 
 def _num_steps(*, num_series: int) -> int:

@@ -24,21 +24,28 @@ def forecast_loss(
     middle: int,
     kind: str,
     weight: Float[Tensor, " B"],
+    upright: Float[Tensor, " B"],
 ) -> Float[Tensor, ""]:
     """The mean loss over targets that are not NaN; `kind` is pinball, mae, mse or huber.
 
     The last three act on the median, `middle` among the levels; the other quantiles then learn by pinball
-    around a median that is held still. A window that jumps far beyond its scale is weighted down, so that it
-    cannot drown the others.
+    around a median that is held still, from windows that are `upright` (1, else 0): what is turned upside
+    down would spread them alike to both sides. A window that jumps far beyond its scale is weighted down, so
+    that it cannot drown the others.
     """
     observed = ~target.isnan()
     known = torch.where(observed, target, torch.zeros_like(target))
     size = known.abs().sum(1) / observed.sum(1).clamp(min=1)
     shares = (weight / (size / LARGEST_MEAN).clamp(min=1))[:, None] * observed  # (B, H)
     if kind == "pinball":
-        each = pinball(quantiles, known, levels)
-    else:
-        each = _point(quantiles[..., middle], known, kind) + pinball(quantiles, known, levels, held=middle)
+        return _mean(pinball(quantiles, known, levels), shares)
+    around = pinball(quantiles, known, levels, held=middle)
+    return _mean(_point(quantiles[..., middle], known, kind), shares) + _mean(
+        around, shares * upright[:, None]
+    )
+
+
+def _mean(each: Tensor, shares: Tensor) -> Tensor:
     return (each * shares).sum() / shares.sum().clamp(min=1e-12)
 
 

@@ -65,7 +65,7 @@ class Step:
             window = self.network.read(batch.context, batch.level)
             target = self.network.target(window, batch.target)
             target = torch.where(window.scale.size > 0, target, torch.nan)
-        covariates = Covariates(*batch[5:])
+        covariates = Covariates(*batch[6:])
         if self.autocast:
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 quantiles = scores(window.scores, window.observed, covariates)
@@ -78,6 +78,7 @@ class Step:
             middle=self.middle,
             kind=self.network.spec.loss or "pinball",
             weight=batch.weight * relative_size(window.scale.size[:, 0], batch.usual_size),
+            upright=batch.upright,
         )
 
     def average(self, number: int) -> None:

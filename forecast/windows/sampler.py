@@ -36,6 +36,8 @@ class Batch(NamedTuple):
     weight: Float[Tensor, " B"]
     usual_size: Float[Tensor, " B"]
     """The scale that windows of the series usually have; 0 where nothing is known of it."""
+    upright: Float[Tensor, " B"]
+    """1, and 0 for a window that was turned upside down."""
     past: Float[Tensor, "B P L"] | None = None
     known: Float[Tensor, "B K L+H"] | None = None
     static_numeric: Float[Tensor, "B S"] | None = None
@@ -130,6 +132,7 @@ class Sampler:
             units[:, length:],
             self.weights[series],
             self.usual_sizes[series],
+            torch.ones(len(series), dtype=values.dtype, device=self.storage),
             None if self.past is None else self.past.gather(series, steps[:, :length]),
             None if self.known is None else self.known.gather(series, steps),
             None if self.static_numeric is None else self.static_numeric[series],
@@ -160,7 +163,10 @@ class Sampler:
 def _upside_down(batch: Batch, flipped: Bool[Tensor, " B"]) -> Batch:
     sign = torch.where(flipped, -1.0, 1.0).to(batch.context.dtype)
     return batch._replace(
-        context=batch.context * sign[:, None], level=batch.level * sign, target=batch.target * sign[:, None]
+        context=batch.context * sign[:, None],
+        level=batch.level * sign,
+        target=batch.target * sign[:, None],
+        upright=(~flipped).to(sign.dtype),
     )
 
 

@@ -162,8 +162,8 @@ def test_the_median_learns_by_its_own_error_where_there_is_much_data() -> None:
     assert resolve(fc.ModelSpec(horizon=12, loss="huber"), panel(144))[0].loss == "huber"
 
 
-def test_few_long_series_are_learned_upside_down_too() -> None:
-    spec, _ = resolve(fc.ModelSpec(horizon=12), panel(144))
+def test_few_long_series_are_learned_upside_down_too_where_the_horizon_is_far() -> None:
+    spec, _ = resolve(fc.ModelSpec(horizon=48, season_length=12), panel(144))
 
     def share(num_series: int = 7, length: int = 10_000, below_zero: bool = True, **changes: object) -> float:
         config = TrainConfig(flip_share=changes.pop("flip_share", None))  # type: ignore[arg-type]
@@ -179,6 +179,8 @@ def test_few_long_series_are_learned_upside_down_too() -> None:
     assert share() == 0.5
     assert share(num_series=100) == 0, "of many series a drift can be learned"
     assert share(length=1_000) == 0, "of few values everything has to be"
+    assert share(horizon=47) == share(season_length=1, horizon=29) == 0, "soon ahead the way up counts"
+    assert share(season_length=1, horizon=30) == 0.5
     assert share(below_zero=False) == 0, "a floor at zero has no counterpart"
     assert share(transform="log") == 0
     assert share(scaling="none") == 0

@@ -56,7 +56,10 @@ def test_the_median_learns_by_its_own_error_where_that_is_asked_for(kind: str, p
     target[0, 2] = torch.nan
     seen = ~target.isnan()
     weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
-    loss = forecast_loss(quantiles, target, levels=LEVELS, middle=1, kind=kind, weight=weight)
+    upright = torch.ones(3, dtype=torch.float64)
+    loss = forecast_loss(
+        quantiles, target, levels=LEVELS, middle=1, kind=kind, weight=weight, upright=upright
+    )
     (slopes,) = torch.autograd.grad(loss, quantiles)
     shares = (weight[:, None] * seen) / (weight[:, None] * seen).sum()
     median = quantiles[..., 1]
@@ -64,3 +67,17 @@ def test_the_median_learns_by_its_own_error_where_that_is_asked_for(kind: str, p
     (expected,) = torch.autograd.grad((own * shares).sum(), median)
     torch.testing.assert_close(slopes.sum(-1), expected)
     assert (slopes[0, 2] == 0).all(), "what is missing teaches nothing"
+
+
+def test_how_wide_quantiles_are_is_learned_from_upright_windows_alone() -> None:
+    quantiles, target = sample(3)
+    weight, upright = torch.ones(3, dtype=torch.float64), torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    loss = forecast_loss(
+        quantiles, target, levels=LEVELS, middle=1, kind="mae", weight=weight, upright=upright
+    )
+    (slopes,) = torch.autograd.grad(loss, quantiles)
+    turned = slopes[1].clone()
+    assert (turned[:, 1].abs() > 0).all(), "the median learns from what is upside down too"
+    turned[:, 1] = 0
+    assert (turned == 0).all()
+    assert (slopes[0].abs() > 0).all()

@@ -69,7 +69,7 @@ def test_a_restless_window_outweighs_a_quiet_one_with_the_same_error_in_scales()
     both = quiet._replace(
         **{
             name: torch.cat([getattr(quiet, name), getattr(restless, name)])
-            for name in ("context", "level", "target", "weight", "usual_size")
+            for name in ("context", "level", "target", "weight", "usual_size", "upright")
         }
     )
     far = both._replace(target=both.target + torch.tensor([[0.0], [30.0]]))  # three scales away from the base

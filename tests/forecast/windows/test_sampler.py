@@ -96,6 +96,7 @@ def test_windows_upside_down_are_those_of_the_series_times_minus_one() -> None:
     upside_down = Sampler(turned, spec, device=CPU).windows(windows, numbers)
     flipped = batch.level < 0
     assert 100 < flipped.sum() < 200
+    assert torch.equal(batch.upright, (~flipped).float())
     for name in ("context", "level", "target"):
         drawn, one, other = (getattr(each, name) for each in (batch, upright, upside_down))
         torch.testing.assert_close(drawn[flipped], other[flipped])
