@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from forecast.models.catalog import backbone_class
 from forecast.models.heads import QuantileHead
+from forecast.models.season_map import SeasonMap
 from forecast.models.spec import ModelSpec
 from forecast.models.tokens import Tokens, patches
 from forecast.windows.scaling import Scale, apply_scale, fit_scale
@@ -66,6 +67,8 @@ class ForecastNetwork(nn.Module):
         self.spec = spec
         look_backs = spec.look_backs or (spec.context_length,) * (spec.members or 1)
         self.members = nn.ModuleList(Member(spec, look_back=steps or 1) for steps in look_backs)
+        self.middle = spec.quantile_levels.index(0.5)
+        self.season_map = SeasonMap(spec) if spec.season_map else None
         self.register_buffer("fixed_center", torch.zeros(()))
         self.register_buffer("fixed_size", torch.ones(()))
 
@@ -77,10 +80,11 @@ class ForecastNetwork(nn.Module):
     ) -> Float[Tensor, "B H Q"]:
         """Quantiles relative to `level`, in units, ascending along Q; `context` likewise, NaN missing."""
         window = self.read(context, level)
-        scores = self.scores(window, 0, covariates)
-        for member in range(1, len(self.members)):
-            scores = scores + self.scores(window, member, covariates)
-        return self.units(window, scores / len(self.members))
+        scores = self.averaged(window, covariates)
+        if self.season_map is not None:
+            ahead = self.season_map(window.scores, window.observed)
+            scores = mixed(scores, ahead, share=self.spec.season_map or 0.0, middle=self.middle)
+        return self.units(window, scores)
 
     def read(self, context: Float[Tensor, "B L"], level: Float[Tensor, " B"]) -> Window:
         """Transform and scale a context by itself alone."""
@@ -97,6 +101,19 @@ class ForecastNetwork(nn.Module):
             scale=scale,
             base=self._base(filled, observed, at),
         )
+
+    @torch.no_grad()
+    def forget_median(self) -> None:
+        """Make the median the base, as if untrained; the other quantiles keep their distances from it."""
+        for member in self.members:
+            cast(Member, member).forget_median()
+
+    def averaged(self, window: Window, covariates: Covariates) -> Float[Tensor, "B H Q"]:
+        """The members' quantiles, averaged level by level."""
+        scores = self.scores(window, 0, covariates)
+        for member in range(1, len(self.members)):
+            scores = scores + self.scores(window, member, covariates)
+        return scores / len(self.members)
 
     def scores(self, window: Window, member: int, covariates: Covariates) -> Float[Tensor, "B H Q"]:
         """One member's quantiles in units of the window's scale, around the base."""
@@ -195,6 +212,12 @@ class Member(nn.Module):
             quantiles = quantiles + self.linear(scores)[..., None]
         return cast(Tensor, quantiles)
 
+    def forget_median(self) -> None:
+        """Back to a median of zero, whatever the states are."""
+        self.head.median = _zero(self.head.median)
+        if self.linear is not None:
+            self.linear = _zero(self.linear)
+
     def _decode(self, tokens: Tensor, future: Tensor | None, static: Tensor | None) -> Tensor:
         """(B, M, D): one state per future patch."""
         queries = self.positions.expand(tokens.shape[0], -1, -1)
@@ -284,6 +307,13 @@ class AttentionPooling(nn.Module):
         last = states[:, -1:]
         found = F.scaled_dot_product_attention(self.query(last), self.key(states), states)
         return cast(Tensor, self.out(torch.cat([last, found], dim=2)))
+
+
+def mixed(
+    scores: Float[Tensor, "B H Q"], median: Float[Tensor, "B H"], *, share: float, middle: int
+) -> Float[Tensor, "B H Q"]:
+    """Quantiles moved by `share` of the way from their median, number `middle`, to another one."""
+    return scores + share * (median - scores[..., middle])[..., None]
 
 
 def last_season(

@@ -6,6 +6,7 @@ resolved, with the reasons beside it.
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
 from forecast.errors import HorizonError, LevelError, SpecError
@@ -22,6 +23,7 @@ DECODERS = ("direct", "parallel")
 SCALINGS = ("mean_std", "last", "robust", "none")
 TRANSFORMS = ("none", "log", "asinh", "relative")
 RESIDUALS = ("last", "season")
+MEDIANS = ("learned", "base")
 LOSSES = ("pinball", "mae", "mse", "huber")
 ACTIVATIONS = ("tanh", "relu")
 
@@ -32,6 +34,7 @@ _CHOICES = {
     "scaling": SCALINGS,
     "transform": TRANSFORMS,
     "residual": RESIDUALS,
+    "median": MEDIANS,
     "loss": LOSSES,
     "activation": ACTIVATIONS,
 }
@@ -96,6 +99,11 @@ class ModelSpec:
     """Steps of the context that each member sees, one number per member; None: all of it."""
     linear: bool | None = None
     """Whether a linear map of the scaled context is added to the network's output."""
+    season_map: float | None = None
+    """Share of the median that a linear map by phases of the season forecasts; None: for much data with a
+    season what held-out steps choose, else 0."""
+    median: str | None = None
+    """learned, or base (the last value or season); None: base where held-out steps show it to be chance."""
     calendar: bool | None = None
     """Whether features made from the stamps are shown to the network."""
     past: tuple[str, ...] | None = None
@@ -187,8 +195,13 @@ class ModelSpec:
             value = getattr(self, name)
             if value is not None and not _is_count(value):
                 raise SpecError(f"{name} is a whole number from 1 on; got {value!r}.")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
+        if self.dropout is not None and not (is_number(self.dropout) and 0 <= self.dropout < 1):
             raise SpecError(f"dropout is a share in [0, 1); got {self.dropout!r}.")
+        if self.season_map is not None and not (is_number(self.season_map) and 0 <= self.season_map <= 1):
+            raise SpecError(f"season_map is a share in [0, 1]; got {self.season_map!r}.")
+        for name in ("lower_bound", "upper_bound"):
+            if getattr(self, name) is not None and not is_number(getattr(self, name)):
+                raise SpecError(f"{name} is a number; got {getattr(self, name)!r}.")
         if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
             raise SpecError(f"num_heads={self.num_heads} has to divide hidden_size={self.hidden_size}.")
         if self.context_length and self.min_context and self.min_context > self.context_length:
@@ -219,6 +232,11 @@ class ModelSpec:
             raise LevelError(f"quantile_levels lie between 0 and 1; got {levels}.")
         if list(levels) != sorted(set(levels)) or 0.5 not in levels:
             raise LevelError(f"quantile_levels ascend without repeats and contain 0.5; got {levels}.")
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_count(value: object) -> bool:

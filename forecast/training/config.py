@@ -1,12 +1,12 @@
 """How a network is trained, as opposed to what it is (`ModelSpec`)."""
 
 from dataclasses import asdict, dataclass, fields
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from forecast.errors import SpecError
+from forecast.models.spec import is_number
 
 DEVICES = ("auto", "cpu", "cuda")
 SCHEDULES = ("cosine", "one_cycle", "constant")
@@ -118,23 +118,19 @@ class TrainConfig:
 
     def _share(self, name: str) -> None:
         value = getattr(self, name)
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise SpecError(f"{name} is a share in [0, 1]; got {value!r}.")
 
     def _not_below_zero(self, name: str) -> None:
         value = getattr(self, name)
-        if not (_is_number(value) and value >= 0):
+        if not (is_number(value) and value >= 0):
             raise SpecError(f"{name} is not below zero; got {value!r}.")
 
     def _above_zero(self, name: str) -> None:
         value = getattr(self, name)
-        if not (_is_number(value) and value > 0):
+        if not (is_number(value) and value > 0):
             raise SpecError(f"{name} is above zero; got {value!r}.")
 
     def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
             raise SpecError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

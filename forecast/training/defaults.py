@@ -96,6 +96,7 @@ def resolve(spec: ModelSpec, panel: Panel) -> tuple[ModelSpec, dict[str, str]]:
     _windows(choices, facts)
     _shape(choices, facts)
     _look_backs(choices)
+    _season_map(choices, facts)
     _reading(choices, facts)
     _check(choices.spec)
     return choices.spec, choices.reasons
@@ -208,6 +209,14 @@ def _shape(choices: Choices, facts: Facts) -> None:
     )
 
 
+def _season_map(choices: Choices, facts: Facts) -> None:
+    """Left open for held-out steps to choose where a map of the season may help, and none elsewhere."""
+    seasons = choices["context_length"] // facts.season_length
+    useful = facts.season_length > 1 and seasons > 1 and facts.season_wins and facts.num_observed >= SMALL
+    if not useful:
+        choices.choose("season_map", 0.0, "for much data with a season that wins over the last value")
+
+
 def _look_backs(choices: Choices) -> None:
     """Every second member sees the newer half of the context, where that holds a season and a request."""
     members, context_length = choices["members"], choices["context_length"]
@@ -268,6 +277,11 @@ def _covariates(choices: Choices, panel: Panel) -> None:
 
 def _check(spec: ModelSpec) -> None:
     context_length, season_length = spec.context_length or 1, spec.season_length or 1
+    if spec.season_map and not 1 < season_length <= context_length:
+        raise SpecError(
+            f"season_map={spec.season_map:g} needs a season within the context; season_length="
+            f"{season_length}, context_length={context_length}. Leave it out, or set it to 0."
+        )
     if spec.residual == "season" and context_length < season_length:
         raise SpecError(
             f"residual='season' needs a whole season in the context; context_length={context_length} is "

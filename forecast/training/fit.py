@@ -26,6 +26,7 @@ from forecast.training.config import TrainConfig
 from forecast.training.defaults import goes_below_zero, in_epochs, plan, resolve
 from forecast.training.events import Listener
 from forecast.training.loop import Training
+from forecast.training.median import settle_median
 from forecast.training.progress import Progress
 from forecast.training.surroundings import enough_threads, kept_memory, repeatable_algorithms
 from forecast.windows.index import training_windows
@@ -84,7 +85,7 @@ def fit(
         with enough_threads(network, batch_size=job.plan.batch_size):
             steps = job.run(on_epoch, resume_from=None if resume_from is None else Path(resume_from))
     return _forecaster(
-        panel, resolved, reasons | job.reasons, backend=TorchBackend(network.cpu()), num_steps=steps
+        panel, network.spec, reasons | job.reasons, backend=TorchBackend(network.cpu()), num_steps=steps
     )
 
 
@@ -178,6 +179,14 @@ class Job:
                 steps.append(training.run(progress, save=self._saver(training, steps)).best_step)
             finally:
                 progress.close()
+        if self.plan.num_steps:
+            self.reasons |= settle_median(
+                training.step,
+                self.sampler,
+                training=self.training,
+                held_out=self.validation,
+                num_spans=float(self.split.held_out.max()) / self.network.spec.horizon,
+            )
         return round(float(np.mean(steps)))
 
     def _training(self, member: int, listener: Listener | None) -> Training:
@@ -239,9 +248,7 @@ class Job:
         """The one centre and scale of a model that scales no window by itself, from its training windows."""
         if self.network.spec.scaling != "none":
             return
-        count = min(self.training.num_windows, 4096)
-        numbers = torch.linspace(0, self.training.num_windows - 1, count, device=self.sampler.storage).long()
-        batch = self.sampler.windows(self.training, numbers)
+        batch = self.sampler.windows(self.training, self.training.spread(4096))
         with torch.no_grad():
             window = self.network.read(batch.context, batch.level)
             center, size = _overall(window.scores, window.observed)

@@ -87,7 +87,7 @@ class Training:
         self.best = self._averaged_tensors()
         self.total_loss = torch.zeros((), device=sampler.device)
         self.order = training.order(seed=self.seed, epoch=0)
-        self.held_out = _spread(validation.num_windows, device=sampler.storage)
+        self.held_out = validation.spread(MAX_VALIDATION_WINDOWS)
         self.check_every = self._check_every()
 
     def run(self, progress: Progress, *, save: Any = None) -> Progressed:
@@ -254,14 +254,6 @@ class Training:
         on_gpu = self.sampler.device.type == "cuda"
         wanted = self.config.cuda_graphs
         return GraphedStep(self.step) if on_gpu and (wanted or wanted is None) else self.step
-
-
-def _spread(num_windows: int, *, device: torch.device) -> Tensor:
-    """At most `MAX_VALIDATION_WINDOWS` numbers of windows, from the first to the last."""
-    if num_windows <= MAX_VALIDATION_WINDOWS:
-        return torch.arange(num_windows, device=device)
-    steps = torch.arange(MAX_VALIDATION_WINDOWS, device=device)
-    return steps * (num_windows - 1) // (MAX_VALIDATION_WINDOWS - 1)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

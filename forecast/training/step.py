@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from forecast.models.network import Covariates, ForecastNetwork
+from forecast.models.network import Covariates, ForecastNetwork, Window
 from forecast.training.config import TrainConfig
 from forecast.training.losses import forecast_loss
 from forecast.windows.sampler import Batch
@@ -61,16 +61,26 @@ class Step:
 
     def loss(self, batch: Batch, scores: Callable[..., Tensor]) -> Float[Tensor, ""]:
         """The loss of a batch by `scores`, the member or its average."""
-        with torch.no_grad():
-            window = self.network.read(batch.context, batch.level)
-            target = self.network.target(window, batch.target)
-            target = torch.where(window.scale.size > 0, target, torch.nan)
+        window, target = self.seen(batch)
         covariates = Covariates(*batch[6:])
         if self.autocast:
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 quantiles = scores(window.scores, window.observed, covariates)
         else:
             quantiles = scores(window.scores, window.observed, covariates)
+        return self.measured(quantiles, target, window, batch)
+
+    @torch.no_grad()
+    def seen(self, batch: Batch) -> tuple[Window, Float[Tensor, "B H"]]:
+        """Windows as the network reads them, and their targets as scores; NaN beside a constant context."""
+        window = self.network.read(batch.context, batch.level)
+        target = self.network.target(window, batch.target)
+        return window, torch.where(window.scale.size > 0, target, torch.nan)
+
+    def measured(
+        self, quantiles: Float[Tensor, "B H Q"], target: Float[Tensor, "B H"], window: Window, batch: Batch
+    ) -> Float[Tensor, ""]:
+        """The loss of quantiles of `window`, each window weighted."""
         return forecast_loss(
             quantiles.float(),
             target,

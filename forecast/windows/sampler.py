@@ -196,6 +196,12 @@ class DeviceIndex:
             self.num_windows, (MAX_EPOCH_WINDOWS,), generator=generator, device=self.ends.device
         )
 
+    def spread(self, most: int) -> Int[Tensor, " W"]:
+        """At most so many window numbers, evenly from the first to the last."""
+        count = min(self.num_windows, most)
+        numbers = torch.arange(count, device=self.ends.device)
+        return numbers * (self.num_windows - 1) // max(count - 1, 1)
+
     @property
     def num_epoch_windows(self) -> int:
         """Windows in one epoch."""

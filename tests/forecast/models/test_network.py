@@ -243,3 +243,39 @@ def test_recurrent_layers_become_the_runtimes_own_operators(backbone: str, tmp_p
     export(trained(small(backbone)), tmp_path / "model.onnx")
     operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert {"lstm": "LSTM", "gru": "GRU", "elman": "RNN"}[backbone] in operators
+
+
+@pytest.mark.parametrize("transform", ["none", "log"])
+def test_a_season_map_is_exported_with_its_share(transform: str, tmp_path: Path) -> None:
+    parity(small(season_map=0.5, transform=transform), tmp_path)
+    (tmp_path / "far").mkdir()
+    parity(small(season_map=0.25, members=2, horizon=13), tmp_path / "far")
+
+
+def test_the_season_maps_share_moves_the_median_and_the_other_quantiles_with_it() -> None:
+    spec = small(season_map=0.25)
+    network = trained(spec)
+    assert network.season_map is not None
+    network.season_map.weights.copy_(torch.randn_like(network.season_map.weights))
+    batch = windows(5)
+    level = torch.from_numpy(batch.level.astype(np.float32))
+    window = network.read(torch.from_numpy(batch.context), level)
+    alone = network.scores(window, 0, Covariates())
+    ahead = network.season_map(window.scores, window.observed)
+    median = alone[..., network.middle]
+    moved = alone + (0.25 * (ahead - median))[..., None]
+    both = network(torch.from_numpy(batch.context), level)
+    torch.testing.assert_close(both, network.units(window, moved))
+    torch.testing.assert_close(moved.diff(dim=-1), alone.diff(dim=-1))
+
+
+def test_a_forgotten_median_is_the_base_and_the_quantiles_keep_their_distances() -> None:
+    network = trained(small(linear=True, members=2))
+    batch = windows(5)
+    context, level = torch.from_numpy(batch.context), torch.from_numpy(batch.level.astype(np.float32))
+    before = network(context, level)
+    network.forget_median()
+    after = network(context, level)
+    last = np.repeat(naive(batch.context, 7, 1)[:, :, None], 1, axis=2)
+    np.testing.assert_allclose(after[..., [network.middle]].detach(), last, atol=1e-4)
+    torch.testing.assert_close(after.diff(dim=-1), before.diff(dim=-1), rtol=1e-4, atol=1e-4)

@@ -39,6 +39,11 @@ def test_a_horizon_below_one_is_refused(horizon: object) -> None:
         ("loss", "crps", "loss is one of pinball"),
         ("hidden_size", 0, "hidden_size is a whole number"),
         ("dropout", 1.0, "dropout is a share"),
+        ("dropout", "a", "dropout is a share"),
+        ("lower_bound", "0", "lower_bound is a number; got '0'"),
+        ("season_map", True, "season_map is a share"),
+        ("season_map", 1.5, r"season_map is a share in \[0, 1\]; got 1.5"),
+        ("median", "mean", "median is one of learned, base; got 'mean'"),
         ("max_horizon", 3, "max_horizon is a whole number not below horizon=12"),
     ],
 )

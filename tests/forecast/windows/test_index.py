@@ -76,6 +76,15 @@ def test_an_epoch_is_every_window_once() -> None:
     assert not torch.equal(first, second)
 
 
+def test_some_windows_are_spread_evenly_from_the_first_to_the_last() -> None:
+    windows = training_windows(WindowSpec(context_length=5, horizon=1), starts=arrays(0), limits=arrays(42))
+    index = DeviceIndex(windows, torch.device("cpu"))
+    assert index.num_windows == 41
+    assert index.spread(5).tolist() == [0, 10, 20, 30, 40]
+    assert index.spread(1).tolist() == [0]
+    assert index.spread(100).tolist() == list(range(41))
+
+
 def test_no_validation_target_is_trained_on() -> None:
     generator = np.random.default_rng(1)
     lengths = generator.integers(1, 60, size=50)
