@@ -18,17 +18,25 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import forecast as fc
 from benchmarks.ltsf import Data, learned, read
+from forecast.models.network import Covariates
 from forecast.training.events import EpochEvent
+from forecast.training.step import Step
+from forecast.windows.sampler import Batch
+from forecast.windows.transforms import last_observed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,8 @@ class Variant:
     config: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
     """Of the training part, its newest end."""
+    all_origins: bool = False
+    """Whether tokens within a window are origins too, as in `origins_loss`."""
 
 
 CHANGES = (
@@ -62,6 +72,9 @@ CHANGES = (
     Variant(name="no spans dropped", config={"drop_share": 0.0}),
     Variant(name="nothing upside down", config={"flip_share": 0.0}),
     Variant(name="two members", spec={"members": 2}),
+    Variant(name="no season map", spec={"season_map": 0.0}),
+    Variant(name="the season map alone", spec={"season_map": 1.0}),
+    Variant(name="loss over all origins", spec={"season_map": 0.0}, all_origins=True),
 )
 WIDTHS, SHARES = (16, 32, 64, 128, 256), (0.1, 0.3, 1.0)
 
@@ -120,13 +133,14 @@ def score(variant: Variant, data: Data, options: argparse.Namespace, *, seed: in
     spec = fc.ModelSpec(backbone=options.model, horizon=options.horizon)
     whole = fc.TrainConfig(seed=seed, max_steps=options.steps, progress="quiet")
     checks: list[EpochEvent] = []
-    forecaster = fc.fit(
-        learned(data, first),
-        spec.with_(**variant.spec),
-        replace(whole, **variant.config),
-        validation=data.validation_end - data.train_end,
-        on_epoch=checks.append,
-    )
+    with all_origins() if variant.all_origins else nullcontext():
+        forecaster = fc.fit(
+            learned(data, first),
+            spec.with_(**variant.spec),
+            replace(whole, **variant.config),
+            validation=data.validation_end - data.train_end,
+            on_epoch=checks.append,
+        )
     errors = apart(forecaster, data, options)
     weights = forecaster.backend.tensors()
     best = min(checks, key=lambda event: event.validation_loss or 0.0)
@@ -134,8 +148,49 @@ def score(variant: Variant, data: Data, options: argparse.Namespace, *, seed: in
         "mse": float((errors**2).mean()),
         "mae": float(np.abs(errors).mean()),
         "best_step": best.step,
-        "parameters": sum(each.size for name, each in weights.items() if name.startswith("members.")),
+        "parameters": sum(
+            each.size for name, each in weights.items() if name.startswith(("members.", "season_map."))
+        ),
     }
+
+
+@contextmanager
+def all_origins() -> Iterator[None]:
+    """Train GRUs by `origins_loss` as long as this lasts; held-out windows are scored as ever."""
+    usual = Step.loss
+
+    def loss(step: Step, batch: Batch, scores: Any) -> Tensor:
+        here = usual(step, batch, scores)
+        return here if scores is step.averaged else (here + origins_loss(step, batch)) / 2
+
+    with patch.object(Step, "loss", loss):
+        yield
+
+
+def origins_loss(step: Step, batch: Batch, most: int = 4) -> Tensor:
+    """The loss of forecasts from the ends of `most` random tokens in the newer half of every window.
+
+    What follows such an end is the rest of the context, then the target; what lies beyond counts as missing.
+    """
+    member, spec = step.module, step.network.spec
+    window, target = step.seen(batch)
+    tokens = member.tokens(member._channels(window.scores, window.observed, None, Covariates()))
+    states = member.backbone(tokens)
+    length, horizon, size = window.scores.shape[1], spec.horizon, member.patch_length
+    context = torch.where(window.observed, window.scores, torch.nan)
+    known = torch.cat([context, target + last_observed(window.scores, window.observed)], dim=1)
+    known = torch.nn.functional.pad(known, (0, horizon), value=torch.nan)
+    queries = member.positions.expand(len(tokens), -1, -1)
+    total = target.new_zeros(())
+    for place in torch.randperm(tokens.shape[1] // 2)[:most].tolist():
+        end = length - (place + 1) * size
+        last = last_observed(window.scores[:, :end], window.observed[:, :end])
+        start = states[None, :, tokens.shape[1] - 2 - place].repeat_interleave(queries.shape[1], dim=1)
+        decoded = member.backbone.run(queries.reshape(-1, 1, queries.shape[2]), start)[0]
+        decoded = decoded.reshape(len(tokens), queries.shape[1], -1)
+        quantiles = member.head(member.dropout(decoded), detach_widths=True)[:, :horizon]
+        total = total + step.measured(quantiles, known[:, end : end + horizon] - last, window, batch)
+    return total / min(most, tokens.shape[1] // 2)
 
 
 def apart(forecaster: Any, data: Data, options: argparse.Namespace) -> NDArray[np.float64]:

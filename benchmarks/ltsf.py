@@ -157,7 +157,9 @@ def model_line(model: str, data: Data, horizon: int, options: argparse.Namespace
         tests.append(test)
         validations.append(validation)
         weights = forecaster.backend.tensors()
-        parameters = sum(each.size for name, each in weights.items() if name.startswith("members."))
+        parameters = sum(
+            each.size for name, each in weights.items() if name.startswith(("members.", "season_map."))
+        )
     return as_line(
         model,
         horizon,

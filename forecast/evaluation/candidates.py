@@ -173,7 +173,13 @@ def refit_full(evaluated: Evaluated, panel: Panel, config: TrainConfig | None = 
 
 def calibrate(scores: Replay) -> Calibration:
     """The conformal table of a replay of the calibrate block."""
-    return fit_calibration(scores.values, scores.y, scores.scale, quantile_levels=scores.quantile_levels)
+    return fit_calibration(
+        scores.values,
+        scores.y,
+        scores.scale,
+        quantile_levels=scores.quantile_levels,
+        steps=scores.cutoff_steps,
+    )
 
 
 def metrics_by_step(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:

@@ -4,12 +4,19 @@ R windows (series times cutoffs), H horizon, Q quantile levels
 """
 
 import math
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecast.models.calibration import FEW_WINDOWS, Calibration, median_index
+
+MIN_STRETCHES = 8
+"""Stretches of time, a horizon each at least, without which corrections are never called chance."""
+
+SURE = 4.0
+"""Squared corrections over their squared standard errors from which on they are more than chance."""
 
 POOL = 1_000
 """Scores wanted for one entry of the table: neighbouring steps ahead are pooled until there are so many."""
@@ -21,6 +28,7 @@ def fit_calibration(
     scale: NDArray[np.float64],
     *,
     quantile_levels: tuple[float, ...],
+    steps: NDArray[np.int64] | None = None,
 ) -> Calibration:
     """The table that makes a model's quantiles true on held-out windows.
 
@@ -34,6 +42,11 @@ def fit_calibration(
     no evidence of bias, so that the intervals stay on both sides of the median. Nor do few windows make a
     model surer than it is: they only widen. A level beyond 1 / (windows + 1) has no sample: it continues the
     outermost supported one by a normal tail and is marked `parametric`.
+
+    Windows of one time of the year are alike: where `steps` (R,), the cutoff of each as a number of steps,
+    span eight horizons or more, eight stretches of time get corrections of their own. If these differ so much
+    that their mean is within two standard errors of nothing, a model with quantiles of its own keeps them: it
+    learned them from more time than the windows show.
 
     Source: Romano, Patterson & Candès, "Conformalized quantile regression", 2019, per step ahead, one-sided,
     and scaled as in Lei et al., "Distribution-free predictive inference for regression", 2018. Unlike theirs,
@@ -50,6 +63,36 @@ def fit_calibration(
     scores = mirrored(scores, quantile_levels) if few else scores
     relative = scores / spread[None, :, None]
     supported = supported_levels(quantile_levels, num_windows)
+    table = partial(
+        _table, spread=spread, quantile_levels=quantile_levels, supported=supported, num_windows=num_windows
+    )
+    corrections = table(relative)
+    if few:
+        outwards = np.sign(np.array(quantile_levels) - 0.5)
+        corrections = np.where(corrections * outwards > 0, corrections, 0.0)
+    elif steps is not None and (quantiles[..., -1] > quantiles[..., 0]).all():
+        parts = [table(relative[rows]) for rows in _stretches(steps, horizon)]
+        corrections = np.zeros_like(corrections) if _is_chance(corrections, parts) else corrections
+    low, high = supported
+    return Calibration(
+        quantile_levels=tuple(quantile_levels),
+        corrections=corrections.astype(np.float32),
+        num_windows=num_windows,
+        growth=growth_of(spread),
+        parametric=np.array([not low <= level <= high for level in quantile_levels]),
+    )
+
+
+def _table(
+    relative: NDArray[np.float64],
+    *,
+    spread: NDArray[np.float64],
+    quantile_levels: tuple[float, ...],
+    supported: tuple[float, float],
+    num_windows: int,
+) -> NDArray[np.float64]:
+    """The correction of each step and level, (H, Q), from scores (R, H, Q) in units of `spread`."""
+    horizon, centre = len(spread), median_index(quantile_levels)
     corrections = np.zeros((horizon, len(quantile_levels)))
     for step in range(horizon):
         pool = relative[:, _neighbours(step, horizon, num_windows)].reshape(-1, len(quantile_levels))
@@ -59,17 +102,24 @@ def fit_calibration(
                 corrections[step, index] = spread[step] * level_correction(
                     pool[:, index], quantile_levels[index], supported=supported, num_windows=num_windows
                 )
-    if few:
-        outwards = np.sign(np.array(quantile_levels) - 0.5)
-        corrections = np.where(corrections * outwards > 0, corrections, 0.0)
-    low, high = supported
-    return Calibration(
-        quantile_levels=tuple(quantile_levels),
-        corrections=corrections.astype(np.float32),
-        num_windows=num_windows,
-        growth=growth_of(spread),
-        parametric=np.array([not low <= level <= high for level in quantile_levels]),
-    )
+    return corrections
+
+
+def _stretches(steps: NDArray[np.int64], horizon: int) -> list[NDArray[np.intp]]:
+    """The rows of eight stretches of time of equal length; none where a horizon is longer."""
+    span = int(steps.max() - steps.min()) + 1
+    if span < MIN_STRETCHES * horizon:
+        return []
+    places = (steps - steps.min()) * MIN_STRETCHES // span
+    return [rows for place in range(MIN_STRETCHES) if len(rows := np.flatnonzero(places == place))]
+
+
+def _is_chance(corrections: NDArray[np.float64], parts: list[NDArray[np.float64]]) -> bool:
+    """Whether corrections (H, Q) are small beside what those of separate stretches of time differ by."""
+    if len(parts) < MIN_STRETCHES:
+        return False
+    error = np.var(parts, axis=0, ddof=1).sum() / len(parts)
+    return bool(np.square(corrections).sum() < SURE * error)
 
 
 def mirrored(scores: NDArray[np.float64], quantile_levels: tuple[float, ...]) -> NDArray[np.float64]:

@@ -53,6 +53,41 @@ def test_a_network_that_is_too_sure_or_not_sure_enough_is_corrected() -> None:
         assert inside.mean() == pytest.approx(0.8, abs=0.02)
 
 
+def by_stretch(sizes: list[float]) -> tuple[NDArray, NDArray, NDArray]:
+    """A model that is sure of unit errors, errors whose size differs by stretch of time, and the cutoffs."""
+    z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+    steps = np.arange(100 * len(sizes))
+    y = np.random.default_rng(0).normal(size=(len(steps), 3)) * np.repeat(sizes, 100)[:, None]
+    return np.broadcast_to(z, (len(steps), 3, Q)), y, steps
+
+
+def test_a_network_keeps_its_quantiles_where_stretches_of_time_contradict_each_other() -> None:
+    quantiles, y, steps = by_stretch([0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4])
+    table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
+    assert table.is_fitted
+    assert (table.corrections == 0).all()
+    without = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS)
+    assert np.abs(without.corrections).max() > 0.3
+
+
+def test_a_network_is_corrected_where_all_stretches_of_time_agree() -> None:
+    quantiles, y, steps = by_stretch([1.6, 1.7, 1.5, 1.6, 1.6, 1.5, 1.7, 1.4])
+    table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
+    without = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS)
+    assert np.array_equal(table.corrections, without.corrections)
+    assert table.corrections.any()
+
+
+@pytest.mark.parametrize("case", ["no widths of its own", "too little time", "one cutoff"])
+def test_corrections_are_never_called_chance_without_evidence(case: str) -> None:
+    quantiles, y, steps = by_stretch([0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4])
+    if case == "no widths of its own":
+        quantiles = np.zeros_like(quantiles)
+    steps = steps // 50 if case == "too little time" else steps * 0 if case == "one cutoff" else steps
+    table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
+    assert table.corrections.any()
+
+
 def test_few_lucky_windows_never_make_a_model_surer_than_it_is() -> None:
     z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
     quantiles = np.broadcast_to(z, (13, 4, Q))
