@@ -171,12 +171,13 @@ def origins_loss(step: Step, batch: Batch, most: int = 4) -> Tensor:
     """The loss of forecasts from the ends of `most` random tokens in the newer half of every window.
 
     What follows such an end is the rest of the context, then the target; what lies beyond counts as missing.
+    For GRUs around the last value.
     """
-    member, spec = step.module, step.network.spec
+    member: Any = step.module
     window, target = step.seen(batch)
     tokens = member.tokens(member._channels(window.scores, window.observed, None, Covariates()))
     states = member.backbone(tokens)
-    length, horizon, size = window.scores.shape[1], spec.horizon, member.patch_length
+    length, horizon, size = window.scores.shape[1], step.network.spec.horizon, member.patch_length
     context = torch.where(window.observed, window.scores, torch.nan)
     known = torch.cat([context, target + last_observed(window.scores, window.observed)], dim=1)
     known = torch.nn.functional.pad(known, (0, horizon), value=torch.nan)
@@ -190,7 +191,8 @@ def origins_loss(step: Step, batch: Batch, most: int = 4) -> Tensor:
         decoded = decoded.reshape(len(tokens), queries.shape[1], -1)
         quantiles = member.head(member.dropout(decoded), detach_widths=True)[:, :horizon]
         total = total + step.measured(quantiles, known[:, end : end + horizon] - last, window, batch)
-    return total / min(most, tokens.shape[1] // 2)
+    mean: Tensor = total / min(most, tokens.shape[1] // 2)
+    return mean
 
 
 def apart(forecaster: Any, data: Data, options: argparse.Namespace) -> NDArray[np.float64]:

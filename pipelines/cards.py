@@ -48,6 +48,7 @@ def model_card(
         "",
         *_table(["metric", winner.name, *(each.name for each in others)], _rows([winner, *others])),
         "",
+        *median_lines(info),
         f"**Calibration.** The intervals were calibrated on {num_windows} windows kept for that"
         f"{'; so few that the outer ones are extended by a normal tail' if num_windows < 100 else ''}.",
         "",
@@ -56,6 +57,20 @@ def model_card(
         "hold while the series go on as they did; nothing is promised when they change.",
     ]
     return "\n".join(lines)
+
+
+def median_lines(info: "ForecasterInfo") -> list[str]:
+    """What the median is made of, where it is not the network's alone."""
+    spec = info.spec
+    if spec.median == "base":
+        base = "last season" if spec.residual == "season" else "last value"
+        return [f"**Median.** The {base}: the network {info.reasons.get('median', 'was not asked')}.", ""]
+    if spec.season_map:
+        return [
+            f"**Median.** The network's, mixed with a linear map of the season ({spec.season_map:.0%}).",
+            "",
+        ]
+    return []
 
 
 def retrain_card(recipe: "Recipe", outcome: "Outcome") -> str:

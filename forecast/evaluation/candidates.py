@@ -31,8 +31,11 @@ MAX_REFITS = 4
 MAX_FITS = 200
 """Windows in select and in calibrate for a procedure that is fitted to each."""
 
-CHOSEN_BY_VALUE = ("transform", "scaling", "residual")
-"""Fields of a spec that the rule resolves by looking at values, not only at lengths."""
+SETTLED = ("median", "season_map")
+"""Fields of a spec that held-out steps settle: a refit, which holds nothing back, takes them over."""
+
+CHOSEN_BY_VALUE = ("transform", "scaling", "residual", *SETTLED)
+"""Fields of a spec that are resolved by looking at values, not only at lengths."""
 
 OnEpoch = Callable[[Any], None]
 
@@ -110,7 +113,7 @@ def evaluate(
     return Evaluated(
         name=spec.backbone,
         spec=judges[0].info.spec,
-        reasons=judges[0].info.reasons,
+        reasons=first.info.reasons | judges[0].info.reasons,
         refit_spec=procedure.refit_spec(judges[0]),
         calibration=calibration,
         select_metrics=score(_self_calibrated(selected).frame(panel.timezone)),
@@ -167,7 +170,8 @@ def refit_full(evaluated: Evaluated, panel: Panel, config: TrainConfig | None = 
     config = config or TrainConfig()
     full = _fit(evaluated.refit_spec, panel, config, num_steps=evaluated.num_steps)
     calibration = {"rolling_refits": evaluated.rolling_refits}
-    info = replace(full.info, calibration=calibration)
+    reasons = {**evaluated.reasons, **full.info.reasons}
+    info = replace(full.info, calibration=calibration, reasons=reasons)
     return replace(full, info=info, calibration=evaluated.calibration)
 
 
@@ -216,7 +220,8 @@ class Procedure:
         """The fit before everything: early stopping on select, or by schedule where the panel is short."""
         blocks = self.blocks
         if blocks.rolling_refits:
-            return _fit(self.spec, self.panel.drop_last(blocks.fit_until), self.config, on_epoch=on_epoch)
+            known = self.panel.drop_last(blocks.fit_until)
+            return _fit(self.spec, known, self.config, on_epoch=on_epoch, held_out=None)
         known = self.panel.drop_last(blocks.calibrate[0])
         held_out = blocks.fit_until - blocks.calibrate[0]
         return _fit(self.spec, known, self.config, on_epoch=on_epoch, held_out=held_out)
@@ -225,9 +230,9 @@ class Procedure:
         """The model as it stands at a cutoff: the first one, or fitted again on all data before."""
         if not self.blocks.rolling_refits:
             return first
-        return _fit(
-            spec or self.spec, self.panel.drop_last(cutoff), self.config, num_steps=first.info.num_steps
-        )
+        settled = {name: getattr(first.info.spec, name) for name in SETTLED}
+        spec = spec or (self.spec if self.spec.is_baseline else self.spec.with_(**settled))
+        return _fit(spec, self.panel.drop_last(cutoff), self.config, num_steps=first.info.num_steps)
 
     def judges(self, groups: list[tuple[int, ...]], first: Forecaster) -> list[Forecaster]:
         """One model per group of judge cutoffs; choices by value are made before the first of them."""
@@ -249,12 +254,15 @@ def _fit(
     config: TrainConfig,
     *,
     num_steps: int | None = None,
-    held_out: int = 0,
+    held_out: int | None = 0,
     on_epoch: OnEpoch | None = None,
 ) -> Forecaster:
-    """A fitted model without calibration: `num_steps` long or by schedule, `held_out` last steps unseen."""
+    """A fitted model without calibration: `num_steps` long or by schedule, `held_out` last steps unseen.
+
+    None: as many as the rule holds out, which are none of few windows.
+    """
     if spec.is_baseline:
-        return fit_baseline(panel, spec, held_out=held_out)
+        return fit_baseline(panel, spec, held_out=held_out or 0)
     from forecast.training.fit import fit  # torch only where it is needed
 
     if num_steps is not None:
@@ -271,7 +279,7 @@ def _fit(
         return fit(panel, spec, config, on_epoch=on_epoch, validation=held_out)
 
 
-def _fit_key(spec: ModelSpec, panel: Panel, config: TrainConfig, held_out: int) -> str:
+def _fit_key(spec: ModelSpec, panel: Panel, config: TrainConfig, held_out: int | None) -> str:
     """Tells one fit of a candidate from the others, the same in every process."""
     told = [spec.to_dict(), {**config.to_dict(), "checkpoint": None}, held_out, panel.lengths.sum().item()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

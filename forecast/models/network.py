@@ -82,8 +82,7 @@ class ForecastNetwork(nn.Module):
         window = self.read(context, level)
         scores = self.averaged(window, covariates)
         if self.season_map is not None:
-            ahead = self.season_map(window.scores, window.observed)
-            scores = mixed(scores, ahead, share=self.spec.season_map or 0.0, middle=self.middle)
+            scores = self.mixed(window, scores, self.season_map, share=self.spec.season_map or 0.0)
         return self.units(window, scores)
 
     def read(self, context: Float[Tensor, "B L"], level: Float[Tensor, " B"]) -> Window:
@@ -114,6 +113,14 @@ class ForecastNetwork(nn.Module):
         for member in range(1, len(self.members)):
             scores = scores + self.scores(window, member, covariates)
         return scores / len(self.members)
+
+    def mixed(
+        self, window: Window, scores: Float[Tensor, "B H Q"], season_map: SeasonMap, *, share: float
+    ) -> Float[Tensor, "B H Q"]:
+        """Quantiles moved by `share` of the way from their median to the map's, less where it sees less."""
+        ahead = season_map(window.scores, window.observed)
+        way = share * season_map.seen(window.observed) * (ahead - scores[..., self.middle])
+        return cast(Tensor, scores + way[..., None])
 
     def scores(self, window: Window, member: int, covariates: Covariates) -> Float[Tensor, "B H Q"]:
         """One member's quantiles in units of the window's scale, around the base."""
@@ -307,13 +314,6 @@ class AttentionPooling(nn.Module):
         last = states[:, -1:]
         found = F.scaled_dot_product_attention(self.query(last), self.key(states), states)
         return cast(Tensor, self.out(torch.cat([last, found], dim=2)))
-
-
-def mixed(
-    scores: Float[Tensor, "B H Q"], median: Float[Tensor, "B H"], *, share: float, middle: int
-) -> Float[Tensor, "B H Q"]:
-    """Quantiles moved by `share` of the way from their median, number `middle`, to another one."""
-    return scores + share * (median - scores[..., middle])[..., None]
 
 
 def last_season(

@@ -37,6 +37,11 @@ class SeasonMap(nn.Module):
         steps = ahead.transpose(1, 2).reshape(-1, ahead.shape[2] * self.season_length)
         return steps[:, : self.horizon]
 
+    def seen(self, observed: Bool[Tensor, "B L"]) -> Float[Tensor, "B 1"]:
+        """Share of the steps that the map reads which are observed: it takes a missing one for the mean."""
+        steps = self.num_seasons * self.season_length
+        return observed[:, -steps:].float().mean(1, keepdim=True)
+
     def features(self, scores: Float[Tensor, "B L"], observed: Bool[Tensor, "B L"]) -> Float[Tensor, "B S F"]:
         """What a phase was in every season, every season's mean, and the last value: F = 2 N + 1."""
         steps = self.num_seasons * self.season_length

@@ -199,6 +199,11 @@ class ModelSpec:
             raise SpecError(f"dropout is a share in [0, 1); got {self.dropout!r}.")
         if self.season_map is not None and not (is_number(self.season_map) and 0 <= self.season_map <= 1):
             raise SpecError(f"season_map is a share in [0, 1]; got {self.season_map!r}.")
+        if self.median == "base" and self.season_map:
+            raise SpecError(
+                f"median='base' leaves nothing to a season map; got season_map={self.season_map}. Set one of "
+                "them."
+            )
         for name in ("lower_bound", "upper_bound"):
             if getattr(self, name) is not None and not is_number(getattr(self, name)):
                 raise SpecError(f"{name} is a number; got {getattr(self, name)!r}.")

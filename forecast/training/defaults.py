@@ -214,7 +214,7 @@ def _season_map(choices: Choices, facts: Facts) -> None:
     seasons = choices["context_length"] // facts.season_length
     useful = facts.season_length > 1 and seasons > 1 and facts.season_wins and facts.num_observed >= SMALL
     if not useful:
-        choices.choose("season_map", 0.0, "for much data with a season that wins over the last value")
+        choices.choose("season_map", 0.0, "little data, or no season that wins over the last value")
 
 
 def _look_backs(choices: Choices) -> None:

@@ -26,8 +26,9 @@ from forecast.training.config import TrainConfig
 from forecast.training.defaults import goes_below_zero, in_epochs, plan, resolve
 from forecast.training.events import Listener
 from forecast.training.loop import Training
-from forecast.training.median import settle_median
+from forecast.training.median import num_spans, settle_median, settle_untrained
 from forecast.training.progress import Progress
+from forecast.training.step import Step
 from forecast.training.surroundings import enough_threads, kept_memory, repeatable_algorithms
 from forecast.windows.index import training_windows
 from forecast.windows.sampler import DeviceIndex, Sampler
@@ -179,15 +180,17 @@ class Job:
                 steps.append(training.run(progress, save=self._saver(training, steps)).best_step)
             finally:
                 progress.close()
-        if self.plan.num_steps:
-            self.reasons |= settle_median(
-                training.step,
-                self.sampler,
-                training=self.training,
-                held_out=self.validation,
-                num_spans=float(self.split.held_out.max()) / self.network.spec.horizon,
-            )
+        self.reasons |= self._settle(training.step) if self.plan.num_steps else settle_untrained(self.network)
         return round(float(np.mean(steps)))
+
+    def _settle(self, step: Step) -> dict[str, str]:
+        return settle_median(
+            step,
+            self.sampler,
+            training=self.training,
+            held_out=self.validation,
+            num_spans=num_spans(self.split.held_out, horizon=self.network.spec.horizon),
+        )
 
     def _training(self, member: int, listener: Listener | None) -> Training:
         torch.manual_seed(self.config.seed * 7919 + member)

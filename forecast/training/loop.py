@@ -21,6 +21,7 @@ from forecast.training.progress import Progress
 from forecast.training.schedule import rate
 from forecast.training.step import GraphedStep, Step
 from forecast.windows.sampler import Augmentation, DeviceIndex, Sampler
+from forecast.windows.split import MAX_VALIDATION_WINDOWS
 
 NUM_CHECKS = 20
 """Checks in one training whose epochs are not counted by the user."""
@@ -29,9 +30,6 @@ MEASURED_STEPS = 20
 """Steps after which a training with a limit of seconds knows how many more will fit."""
 
 VALIDATION_BATCH = 1024
-
-MAX_VALIDATION_WINDOWS = 4096
-"""Held-out windows that a check reads, evenly spread where there are more, so that checks stay cheap."""
 
 
 @dataclass

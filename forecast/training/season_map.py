@@ -3,6 +3,8 @@
 R rows (a phase of a window), F features, M seasons ahead
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,13 +26,14 @@ PENALTY = 0.001
 
 @torch.no_grad()
 def fit_season_map(season_map: SeasonMap, step: Step, sampler: Sampler, index: DeviceIndex) -> None:
-    """Ridge regression of the scores ahead, every window weighed as in the network's loss.
+    """Ridge regression of the scores ahead, with errors in units as in the network's loss.
 
     A window counts by the share of its context that is observed; missing targets are left out.
     """
     num_features, num_ahead = season_map.weights.shape
     zeros = season_map.weights.double().new_zeros
-    moments = zeros(num_ahead, num_features, num_features)
+    moments = zeros(num_features, num_features)
+    lacking: dict[int, Tensor] = {}
     products = zeros(num_features, num_ahead)
     for numbers in torch.split(index.spread(MAX_WINDOWS), BATCH):
         features, target, weight = _rows(season_map, step, sampler.windows(index, numbers))
@@ -39,12 +42,19 @@ def fit_season_map(season_map: SeasonMap, step: Step, sampler: Sampler, index: D
         moments += weighted @ features
         for ahead in (~known).any(0).nonzero()[:, 0].tolist():
             missing = ~known[:, ahead]
-            moments[ahead] -= weighted[:, missing] @ features[missing]
+            lost = weighted[:, missing] @ features[missing]
+            lacking[ahead] = lacking.get(ahead, 0.0) + lost
         products += weighted @ torch.where(known, target, torch.zeros_like(target))
-    mean_square = moments.diagonal(dim1=1, dim2=2).mean(1)  # (M,)
-    penalty = (PENALTY * mean_square).clamp(min=torch.finfo(torch.float32).tiny)
-    moments += torch.diag_embed(penalty[:, None].expand(-1, num_features))
-    season_map.weights.copy_(torch.linalg.solve(moments, products.T[..., None])[..., 0].T)
+    season_map.weights.copy_(_solved(moments, products))
+    for ahead, lost in lacking.items():
+        season_map.weights[:, ahead] = _solved(moments - lost, products[:, ahead])
+
+
+def _solved(moments: Float[Tensor, "F F"], products: Tensor) -> Tensor:
+    """The weights of ridge regressions with the same features."""
+    penalty = PENALTY * moments.diagonal().mean()
+    diagonal = torch.full_like(moments.diagonal(), max(float(penalty), torch.finfo(torch.float32).tiny))
+    return cast(Tensor, torch.linalg.solve(moments + torch.diag(diagonal), products))
 
 
 def _rows(

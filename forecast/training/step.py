@@ -78,15 +78,21 @@ class Step:
         return window, torch.where(window.scale.size > 0, target, torch.nan)
 
     def measured(
-        self, quantiles: Float[Tensor, "B H Q"], target: Float[Tensor, "B H"], window: Window, batch: Batch
+        self,
+        quantiles: Float[Tensor, "B H Q"],
+        target: Float[Tensor, "B H"],
+        window: Window,
+        batch: Batch,
+        *,
+        kind: str | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of quantiles of `window`, each window weighted."""
+        """The loss of quantiles of `window`, each window weighted; `kind` other than that of the spec."""
         return forecast_loss(
             quantiles.float(),
             target,
             levels=self.levels,
             middle=self.middle,
-            kind=self.network.spec.loss or "pinball",
+            kind=kind or self.network.spec.loss or "pinball",
             weight=batch.weight * relative_size(window.scale.size[:, 0], batch.usual_size),
             upright=batch.upright,
         )
