@@ -47,6 +47,7 @@ def sales(num_steps: int = 120) -> pd.DataFrame:
     return pd.concat(shops, ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("covariates", "columns"),
     [

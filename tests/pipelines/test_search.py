@@ -23,6 +23,7 @@ SEARCH = (
 )
 
 
+@pytest.mark.slow
 def test_trials_are_child_runs_and_the_best_one_competes_in_the_gate(tracked: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     path = write_recipe(tmp_path, text=SEARCH)

@@ -67,6 +67,7 @@ def files_of(version: registry.Version) -> Path:
     return Path(urlsplit(model.artifact_location).path)
 
 
+@pytest.mark.slow
 def test_prune_keeps_every_alias_and_after_gc_the_champion_still_loads(many: Path, forecast: Command) -> None:
     models = {each.version: files_of(each) for each in registry.versions("shop")}
     young = recipe.parse(RECIPE + RETENTION + "keep_days = 1\n", origin="here")

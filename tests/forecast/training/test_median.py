@@ -211,6 +211,7 @@ def test_a_map_of_a_season_needs_one_in_the_context() -> None:
         fc.fit(seasons(), fc.ModelSpec(horizon=12, context_length=20, season_map=0.5), quick())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("made", "median"), [(seasons, "learned"), (walks, "base")])
 def test_a_backtest_with_refits_settles_as_one_without(made: Any, median: str) -> None:
     data, config = made(length=5_000), fc.TrainConfig(max_steps=20, progress="quiet")
