@@ -31,7 +31,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import forecast as fc
-from benchmarks.ltsf import Data, learned, read
+from benchmarks.ltsf import Data, learned, num_parameters, read
 from forecast.models.network import Covariates
 from forecast.training.events import EpochEvent
 from forecast.training.step import Step
@@ -142,15 +142,12 @@ def score(variant: Variant, data: Data, options: argparse.Namespace, *, seed: in
             on_epoch=checks.append,
         )
     errors = apart(forecaster, data, options)
-    weights = forecaster.backend.tensors()
     best = min(checks, key=lambda event: event.validation_loss or 0.0)
     return {
         "mse": float((errors**2).mean()),
         "mae": float(np.abs(errors).mean()),
         "best_step": best.step,
-        "parameters": sum(
-            each.size for name, each in weights.items() if name.startswith(("members.", "season_map."))
-        ),
+        "parameters": num_parameters(forecaster),
     }
 
 

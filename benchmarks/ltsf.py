@@ -156,10 +156,7 @@ def model_line(model: str, data: Data, horizon: int, options: argparse.Namespace
         test, validation = both_parts(median, data, context_length=length, horizon=horizon)
         tests.append(test)
         validations.append(validation)
-        weights = forecaster.backend.tensors()
-        parameters = sum(
-            each.size for name, each in weights.items() if name.startswith(("members.", "season_map."))
-        )
+        parameters = num_parameters(forecaster)
     return as_line(
         model,
         horizon,
@@ -169,6 +166,12 @@ def model_line(model: str, data: Data, horizon: int, options: argparse.Namespace
         parameters=parameters,
         seeds=options.seeds,
     )
+
+
+def num_parameters(forecaster: Any) -> int:
+    """Numbers that the network and its season map learned."""
+    weights = forecaster.backend.tensors()
+    return sum(each.size for name, each in weights.items() if name.startswith(("members.", "season_map.")))
 
 
 def trained(model: str, data: Data, horizon: int, *, seed: int, device: str) -> Any:

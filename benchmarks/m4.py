@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import forecast as fc
+from benchmarks.ltsf import num_parameters
 from forecast.evaluation.blocks import Blocks
 from forecast.evaluation.candidates import evaluate, refit_full
 
@@ -102,7 +103,6 @@ def line(group: Group, model: str, options: argparse.Namespace) -> dict[str, Any
     forecaster = refit_full(evaluated, group.panel, config)
     answer = forecaster.predict(group.panel)
     low, high = answer.interval(95)
-    weights = forecaster.backend.tensors()
     return {
         "group": group.name,
         "model": model,
@@ -111,7 +111,7 @@ def line(group: Group, model: str, options: argparse.Namespace) -> dict[str, Any
         "coverage_95": round(float(np.mean((low <= group.future) & (group.future <= high))), 4),
         "select_smape": round(float(evaluated.select_metrics["smape"]), 3),
         "seconds": round(time.perf_counter() - began, 1),
-        "parameters": sum(each.size for name, each in weights.items() if name.startswith("members.")),
+        "parameters": num_parameters(forecaster),
     }
 
 

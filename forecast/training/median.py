@@ -121,14 +121,15 @@ def _losses(
     losses mean other things.
     """
     network = step.network
-    totals = [0.0, 0.0, 0.0]
+    totals = [0.0, 0.0] if season_map is None else [0.0, 0.0, 0.0]
     for numbers in torch.split(held_out.spread(MAX_VALIDATION_WINDOWS), BATCH):
         batch = sampler.windows(held_out, numbers)
         window, target = step.seen(batch)
         quantiles = network.averaged(window, Covariates(*batch[6:]))
-        tried = [quantiles, quantiles, quantiles - quantiles[..., network.middle, None]]
+        tried = [quantiles, quantiles - quantiles[..., network.middle, None]]
         if season_map is not None:
-            tried[0] = network.mixed(window, quantiles, season_map, share=share)
+            tried.append(network.mixed(window, quantiles, season_map, share=share))
         for place, each in enumerate(tried):
             totals[place] += float(step.measured(each, target, window, batch, kind="mae")) * len(target)
-    return totals[0], totals[1], totals[2]
+    alone, base, *mixture = totals
+    return (mixture or [alone])[0], alone, base

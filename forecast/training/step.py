@@ -41,7 +41,7 @@ class Step:
         self.means: list[Tensor] = list(self.averaged.parameters())
         self.optimizer = _optimizer(self.module, weight_decay=weight_decay)
         self.levels = torch.tensor(network.spec.quantile_levels, device=device)
-        self.middle = network.spec.quantile_levels.index(0.5)
+        self.middle = network.middle
         self.autocast = _half_precision(config, device)
         self.scores: Callable[..., Tensor] = self.module
         if config.compile:
