@@ -258,6 +258,7 @@ def _frame(replayed: Replayed) -> Any:
         y=replayed.y,
         values=replayed.forecast.values,
         scale=np.ones(len(windows)),
+        still=np.zeros(len(windows), dtype=bool),
         mase_scale=SeasonalScales(replayed.panel).at(windows.places, windows.seen),
         in_sample=replayed.in_sample,
         quantile_levels=tuple(replayed.forecast.quantile_levels.tolist()),

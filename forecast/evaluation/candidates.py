@@ -176,13 +176,14 @@ def refit_full(evaluated: Evaluated, panel: Panel, config: TrainConfig | None = 
 
 
 def calibrate(scores: Replay) -> Calibration:
-    """The conformal table of a replay of the calibrate block."""
+    """The conformal table of a replay of the calibrate block; windows of a stuck sensor do not count."""
+    rows = scores.moving
     return fit_calibration(
-        scores.values,
-        scores.y,
-        scores.scale,
+        scores.values[rows],
+        scores.y[rows],
+        scores.scale[rows],
         quantile_levels=scores.quantile_levels,
-        steps=scores.cutoff_steps,
+        steps=scores.cutoff_steps[rows],
     )
 
 

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from forecast.evaluation.metrics import column_names
 from forecast.models.calibration import Calibration, context_scale
-from forecast.models.forecaster import Forecaster
+from forecast.models.forecaster import Forecaster, constant
 from forecast.series.calendar import zoned
 from forecast.series.panel import Panel
+
+STUCK = 0.25
+"""A context that moves less than this share of what is usual for its series belongs to a stuck sensor."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +39,8 @@ class Replay:
     """(R, H, Q) quantiles in units."""
     scale: NDArray[np.float64]
     """(R,) the in-context scale in units."""
+    still: NDArray[np.bool_]
+    """(R,) windows whose context holds one value throughout: a scale says nothing there."""
     mase_scale: NDArray[np.float64]
     """(R,) mean absolute seasonal difference of the history up to the cutoff; NaN where it has none."""
     in_sample: NDArray[np.bool_]
@@ -46,6 +51,19 @@ class Replay:
 
     def __len__(self) -> int:
         return len(self.unique_ids)
+
+    @property
+    def moving(self) -> NDArray[np.bool_]:
+        """(R,) windows whose context moves at least a quarter as much as those of its series usually do.
+
+        A miss after a history that stood still is a thousand times what moved there: a few windows of a stuck
+        sensor would widen all intervals. Where every context is constant, all windows count.
+        """
+        if self.still.all():
+            return self.still
+        scale = pd.Series(np.where(self.still, np.nan, self.scale))
+        usual = scale.groupby(self.unique_ids).transform("median")
+        return np.asarray(scale >= STUCK * usual)
 
     def frame(self, timezone: str | None = None) -> pd.DataFrame:
         """The windows as rows: unique_id, cutoff, ds, step, y, median, lo-80, ... and what metrics need."""
@@ -95,6 +113,7 @@ def join(parts: list[Replay]) -> Replay:
         "y",
         "values",
         "scale",
+        "still",
         "mase_scale",
         "in_sample",
     )
@@ -111,11 +130,13 @@ def _at(forecaster: Forecaster, panel: Panel, cutoff: int, horizon: int, scales:
     shown = panel.select(places)
     ds = shown.stamps_at(steps)
     skipped = np.setdiff1d(np.arange(len(panel)), places)
-    forecast_values = (
-        forecaster.predict(history, horizon).values
-        if history is not None
-        else np.zeros((0, horizon, len(forecaster.quantile_levels)))
-    )
+    if history is None:
+        forecast_values = np.zeros((0, horizon, len(forecaster.quantile_levels)))
+        scale, still = np.zeros(0), np.zeros(0, dtype=bool)
+    else:
+        forecast_values = forecaster.predict(history, horizon).values
+        contexts = history.contexts(forecaster.context_length)
+        scale, still = context_scale(contexts, forecaster.info.season_length), constant(contexts)
     return Replay(
         unique_ids=panel.unique_ids[places],
         cutoffs=shown.stamps_at(seen[:, None] - 1)[:, 0],
@@ -123,9 +144,8 @@ def _at(forecaster: Forecaster, panel: Panel, cutoff: int, horizon: int, scales:
         ds=ds,
         y=_targets(shown, steps),
         values=forecast_values,
-        scale=context_scale(history.contexts(forecaster.context_length), forecaster.info.season_length)
-        if history is not None
-        else np.zeros(0),
+        scale=scale,
+        still=still,
         mase_scale=scales.at(places, seen),
         in_sample=_in_sample(forecaster, ds),
         quantile_levels=forecaster.quantile_levels,

@@ -15,8 +15,14 @@ from forecast.series.batch import ContextBatch
 FEW_WINDOWS = 100
 """Below this many calibration windows the table is smoothed and its tails are parametric."""
 
+SCALE_SEASONS = (3, 14)
+"""Seasons that the in-context scale looks back: the mean of a near look-back and a far one."""
+
 MIN_STEPS = 64
-"""The in-context scale looks back at least this many steps, or three seasons if that is more."""
+"""No look-back of the scale is shorter."""
+
+MAX_STEPS = 720
+"""A far look-back that would be longer is left out: 14 days of half hours fit in."""
 
 FLOOR = 1e-9
 """Smallest in-context scale relative to the level: below it float64 holds no difference worth the name."""
@@ -29,25 +35,44 @@ def median_index(quantile_levels: tuple[float, ...]) -> int:
     return quantile_levels.index(0.5)
 
 
-def context_scale(batch: ContextBatch, season_length: int) -> NDArray[np.float64]:
+def look_back(seasons: int, season_length: int) -> int:
+    """Steps that the in-context scale reads for so many seasons; three where those are too many."""
+    steps = seasons * season_length
+    return max(MIN_STEPS, steps if steps <= MAX_STEPS else 3 * season_length)
+
+
+def context_scale(
+    batch: ContextBatch, season_length: int, seasons: tuple[int, ...] = SCALE_SEASONS
+) -> NDArray[np.float64]:
     """How much each series moves, (B,) in its units: the yardstick of calibration.
 
     The mean of two absolute differences, from one step to the next and from one season to the next, over the
-    last three seasons (at least 64 steps) of the context. Missing values drop out; the result is never below
-    1e-9 of the level, so that a constant series has a scale too.
+    last steps of the context, averaged over a near look-back (three seasons, at least 64 steps) and, where it
+    is no longer than 720 steps, a far one of 14 seasons: the near one follows what changes, the far one keeps
+    a sensor that was stuck for a day from looking as if it never moved. Missing values drop out; the result
+    is never below 1e-9 of the level, so that a constant series has a scale too.
 
     Source: the denominator of the mean absolute scaled error (Hyndman & Koehler, "Another look at measures of
     forecast accuracy", 2006), taken over the context instead of the whole history, and with both lags because
     the error of a seasonal forecast follows one and that of a last-value forecast the other.
     """
-    recent = batch.context[:, -max(3 * season_length, MIN_STEPS) :].astype(np.float64)
-    lags = {1, season_length}
-    steps = np.stack([_mean_difference(recent, lag) for lag in sorted(lags)])  # (1 or 2, B)
-    found = np.isfinite(steps)
-    mean = np.where(found, steps, 0.0).sum(axis=0) / np.maximum(found.sum(axis=0), 1)
+    moved = []
+    for back in sorted({look_back(each, season_length) for each in seasons}):
+        recent = batch.context[:, -back:].astype(np.float64)
+        moved.append(_mean([_mean_difference(recent, lag) for lag in sorted({1, season_length})]))
+        if back >= batch.context.shape[1]:
+            break
     floor = np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny)
-    scale: NDArray[np.float64] = np.maximum(mean, floor)
+    scale: NDArray[np.float64] = np.maximum(np.nan_to_num(_mean(moved)), floor)
     return scale
+
+
+def _mean(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean of those parts, each (B,), that are numbers; NaN where none is."""
+    stacked = np.stack(parts)
+    found = np.isfinite(stacked)
+    total = np.where(found, stacked, 0.0).sum(axis=0)
+    return np.where(found.any(axis=0), total / np.maximum(found.sum(axis=0), 1), np.nan)
 
 
 def _mean_difference(values: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
@@ -85,6 +110,9 @@ class Calibration:
     stretch: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(Q,) what the distance from the median is multiplied by after the corrections: 1, unless what came
     since the training has shown the intervals to be too narrow or too wide."""
+
+    scale_seasons: tuple[int, ...] = SCALE_SEASONS
+    """What the scale was that the corrections were fitted to: see `context_scale`."""
 
     def __post_init__(self) -> None:
         median_index(self.quantile_levels)
@@ -146,11 +174,15 @@ class Calibration:
             "parametric": self.parametric.astype(np.uint8),
             "growth": np.array([self.growth], dtype=np.float64),
             "num_windows": np.array([self.num_windows], dtype=np.int64),
+            "scale_seasons": np.array(self.scale_seasons, dtype=np.int64),
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, NDArray], quantile_levels: tuple[float, ...]) -> "Calibration":
-        """The inverse of `tensors`; ArtifactError where one is missing."""
+        """The inverse of `tensors`; ArtifactError where one is missing.
+
+        Artifacts of before lack `scale_seasons`: they know the near look-back alone.
+        """
         missing = {"corrections", "parametric", "growth", "num_windows"} - set(tensors)
         if missing:
             raise ArtifactError(f"the calibration lacks {sorted(missing)}")
@@ -161,6 +193,7 @@ class Calibration:
             growth=float(tensors["growth"][0]),
             num_windows=int(tensors["num_windows"][0]),
             stretch=tensors.get("stretch", np.zeros(0)).astype(np.float64),
+            scale_seasons=tuple(int(each) for each in tensors.get("scale_seasons", SCALE_SEASONS[:1])),
         )
 
 

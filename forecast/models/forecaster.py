@@ -390,7 +390,7 @@ class Forecaster:
 
     def _roll_out(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
         """Calibrated quantiles (B, S, Q) relative to the level, block by block with the median fed back."""
-        scale = context_scale(batch, self.info.season_length)
+        scale = context_scale(batch, self.info.season_length, self.calibration.scale_seasons)
         history = batch.context.astype(np.float64)
         blocks: list[NDArray[np.float64]] = []
         for start in range(0, num_steps, self.horizon):

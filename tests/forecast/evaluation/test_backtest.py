@@ -55,6 +55,17 @@ def test_the_forecast_frame_has_one_row_per_series_cutoff_and_step() -> None:
     assert sorted(own["cutoff"].dt.date.unique())[-1] == (own["ds"].max() - pd.Timedelta(days=H)).date()
 
 
+@pytest.mark.parametrize("stuck", [70, 110])  # beyond the near look-back of 64 steps, and the far one of 98
+@pytest.mark.parametrize("backbone", ["seasonal_naive", "ridge"])
+def test_a_sensor_that_was_stuck_while_calibrating_costs_nobody_the_intervals(
+    backbone: str, stuck: int
+) -> None:
+    whole = wave(1500)
+    broken = np.concatenate([whole[:1200], np.full(stuck, whole[1200]), whole[1200 + stuck :]])
+    rows = backtest(spec(backbone), panel(broken), num_windows=10, baselines=()).forecasts
+    assert (rows["hi-99"] - rows["lo-99"]).max() < 8 * np.ptp(whole - 0.1 * np.arange(1500))
+
+
 def test_baselines_stand_beside_and_are_found_by_name() -> None:
     result = backtest(spec(), panel(wave()))
     assert list(result) == ["seasonal_naive", "naive", "drift"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from forecast.errors import ArtifactError, LevelError
-from forecast.models.calibration import Calibration, context_scale, ordered
+from forecast.models.calibration import Calibration, context_scale, look_back, ordered
 from forecast.series.batch import ContextBatch
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -35,6 +35,19 @@ def test_the_scale_is_the_mean_of_step_and_season_differences(
 ) -> None:
     batch = ContextBatch.from_raw(np.array([context], dtype=float))
     assert context_scale(batch, season_length) == pytest.approx([expected])
+
+
+def test_a_sensor_that_is_stuck_for_the_near_look_back_has_the_scale_of_the_far_one() -> None:
+    moving = np.tile([0.0, 1.0], 100)
+    stuck = np.concatenate([moving, np.zeros(72)])  # three seasons of 24
+    scale = context_scale(ContextBatch.from_raw(stuck[None]), 24)
+    moved = 0.5 * (200 / 271 + 12 / 248)  # steps of 1, and the seasons that end in the stuck part
+    assert scale == pytest.approx([moved / 2])
+
+
+def test_the_far_look_back_is_left_out_where_fourteen_seasons_are_more_than_720_steps() -> None:
+    assert [look_back(14, season) for season in (1, 7, 24, 48, 52, 288)] == [64, 98, 336, 672, 156, 864]
+    assert [look_back(3, season) for season in (1, 7, 24, 48, 52, 288)] == [64, 64, 72, 144, 156, 864]
 
 
 def test_the_scale_of_a_constant_is_small_and_above_zero() -> None:
@@ -66,6 +79,15 @@ def test_ordered_quantiles_rise_and_keep_their_median(quantiles: np.ndarray) -> 
     risen = ordered(quantiles, 2)
     assert (np.diff(risen, axis=-1) >= 0).all()
     assert (risen[..., 2] == quantiles[..., 2]).all()
+
+
+def test_a_table_from_before_keeps_its_scale() -> None:
+    tensors = calibration([-2, -1, 0, 1, 2]).tensors()
+    again = Calibration.from_tensors(tensors, LEVELS)
+    assert again.scale_seasons == (3, 14)
+    del tensors["scale_seasons"]
+    before = Calibration.from_tensors(tensors, LEVELS)
+    assert before.scale_seasons == (3,)
 
 
 def test_tensors_come_back_as_the_same_calibration() -> None:
