@@ -17,7 +17,7 @@ from forecast.evaluation.blocks import Blocks, spread_out
 from forecast.evaluation.conformal import fit_calibration
 from forecast.evaluation.metrics import METRICS, Coverage, coverage, score, score_by
 from forecast.evaluation.replay import Replay, join, replay, uncalibrated
-from forecast.models.calibration import FEW_WINDOWS, Calibration, median_index, ordered
+from forecast.models.calibration import FEW_WINDOWS, Calibration
 from forecast.models.forecaster import Forecaster
 from forecast.models.spec import ModelSpec
 from forecast.models.statistical import PROCEDURES
@@ -202,10 +202,7 @@ def _self_calibrated(selected: Replay) -> Replay:
 
     The same mild optimism for every candidate; the calibrate block stays unseen.
     """
-    table = calibrate(selected)
-    corrections = table.corrections.astype(np.float64) * selected.scale[:, None, None]
-    values = ordered(selected.values + corrections, median_index(selected.quantile_levels))
-    return replace(selected, values=values)
+    return replace(selected, values=calibrate(selected).apply(selected.values, selected.scale))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from forecast.models.calibration import FEW_WINDOWS, Calibration, median_index
 
+OWN_SHARE = 0.5
+"""The part of a model's own intervals in calibrated ones; the errors of its median give the other."""
+
 MIN_STRETCHES = 8
 """Stretches of time, a horizon each at least, without which corrections are never called chance."""
 
@@ -43,10 +46,12 @@ def fit_calibration(
     model surer than it is: they only widen. A level beyond 1 / (windows + 1) has no sample: it continues the
     outermost supported one by a normal tail and is marked `parametric`.
 
-    Windows of one time of the year are alike: where `steps` (R,), the cutoff of each as a number of steps,
-    span eight horizons or more, eight stretches of time get corrections of their own. If these differ so much
-    that their mean is within two standard errors of nothing, a model with quantiles of its own keeps them: it
-    learned them from more time than the windows show.
+    A model with quantiles of its own has learned when it is unsure, the scores know how unsure it is on new
+    data: its intervals become the mean of its own and of those that the errors of its median give, and are
+    corrected by what is missing to that. Windows of one time of the year are alike: where `steps` (R,), the
+    cutoff of each as a number of steps, span eight horizons or more, eight stretches of time get such a
+    correction of their own, and if these differ so much that their mean is within two standard errors of
+    nothing, none is made.
 
     Source: Romano, Patterson & Candès, "Conformalized quantile regression", 2019, per step ahead, one-sided,
     and scaled as in Lei et al., "Distribution-free predictive inference for regression", 2018. Unlike theirs,
@@ -56,43 +61,47 @@ def fit_calibration(
     horizon = quantiles.shape[1]
     if num_windows == 0:
         return Calibration.none(horizon, quantile_levels)
-    scores = (y[:, :, None] - quantiles) / scale[:, None, None]  # (R, H, Q)
-    centre = median_index(quantile_levels)
+    unit = scale[:, None, None]
+    median = quantiles[..., median_index(quantile_levels), None]
+    errors = (y[..., None] - median) / unit  # (R, H, 1)
     few = num_windows < FEW_WINDOWS
-    spread = smooth_spread(scores[:, :, centre], monotone=few)
-    scores = mirrored(scores, quantile_levels) if few else scores
-    relative = scores / spread[None, :, None]
+    has_own = not few and bool((quantiles[..., -1] > quantiles[..., 0]).any())
+    own_share = OWN_SHARE if has_own else 1.0
+    spread = smooth_spread(errors[..., 0], monotone=few)
     supported = supported_levels(quantile_levels, num_windows)
     table = partial(
         _table, spread=spread, quantile_levels=quantile_levels, supported=supported, num_windows=num_windows
     )
-    corrections = table(relative)
+    shared = (1 - own_share) * table(errors) if has_own else np.zeros((horizon, len(quantile_levels)))
+    scores = (y[..., None] - median - own_share * (quantiles - median)) / unit - shared  # (R, H, Q)
+    missing = table(mirrored(scores, quantile_levels) if few else scores)
     if few:
-        outwards = np.sign(np.array(quantile_levels) - 0.5)
-        corrections = np.where(corrections * outwards > 0, corrections, 0.0)
-    elif steps is not None and (quantiles[..., -1] > quantiles[..., 0]).all():
-        parts = [table(relative[rows]) for rows in _stretches(steps, horizon)]
-        corrections = np.zeros_like(corrections) if _is_chance(corrections, parts) else corrections
+        missing = _outwards(missing, quantile_levels)
+    elif has_own and steps is not None:
+        parts = [table(scores[rows]) for rows in _stretches(steps, horizon)]
+        missing = np.zeros_like(missing) if _is_chance(missing, parts) else missing
     low, high = supported
     return Calibration(
         quantile_levels=tuple(quantile_levels),
-        corrections=corrections.astype(np.float32),
+        corrections=(shared + missing).astype(np.float32),
         num_windows=num_windows,
         growth=growth_of(spread),
         parametric=np.array([not low <= level <= high for level in quantile_levels]),
+        own_share=own_share,
     )
 
 
 def _table(
-    relative: NDArray[np.float64],
+    scores: NDArray[np.float64],
     *,
     spread: NDArray[np.float64],
     quantile_levels: tuple[float, ...],
     supported: tuple[float, float],
     num_windows: int,
 ) -> NDArray[np.float64]:
-    """The correction of each step and level, (H, Q), from scores (R, H, Q) in units of `spread`."""
+    """The correction of each step and level, (H, Q), from scores (R, H, Q) or (R, H, 1) for all levels."""
     horizon, centre = len(spread), median_index(quantile_levels)
+    relative = np.broadcast_to(scores / spread[:, None], (*scores.shape[:2], len(quantile_levels)))
     corrections = np.zeros((horizon, len(quantile_levels)))
     for step in range(horizon):
         pool = relative[:, _neighbours(step, horizon, num_windows)].reshape(-1, len(quantile_levels))
@@ -103,6 +112,12 @@ def _table(
                     pool[:, index], quantile_levels[index], supported=supported, num_windows=num_windows
                 )
     return corrections
+
+
+def _outwards(corrections: NDArray[np.float64], quantile_levels: tuple[float, ...]) -> NDArray[np.float64]:
+    """Those corrections (H, Q) that widen, the others set to nothing."""
+    side = np.sign(np.array(quantile_levels) - 0.5)
+    return np.where(corrections * side > 0, corrections, 0.0)
 
 
 def _stretches(steps: NDArray[np.int64], horizon: int) -> list[NDArray[np.intp]]:

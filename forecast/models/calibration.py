@@ -98,6 +98,9 @@ class Calibration:
     corrections: NDArray[np.float32]
     """(H, Q), added to the model's quantiles after multiplication by the scale; 0 for the median."""
 
+    own_share: float = 1.0
+    """What the distance of the model's own quantiles from its median is multiplied by before that."""
+
     num_windows: int = 0
     """Windows (series times cutoffs) the corrections were estimated from; 0 = not calibrated."""
 
@@ -129,7 +132,7 @@ class Calibration:
             )
         if self.parametric.shape != (num_levels,):
             raise ArtifactError(f"calibration.parametric has shape {self.parametric.shape}, not {num_levels}")
-        if not np.isfinite(self.corrections).all() or not math.isfinite(self.growth):
+        if not np.isfinite(self.corrections).all() or not math.isfinite(self.growth + self.own_share):
             raise ArtifactError("the calibration holds values that are not finite")
 
     @classmethod
@@ -158,11 +161,12 @@ class Calibration:
         never ends above the median nor an upper one below it.
         """
         corrections = self.corrections[: quantiles.shape[1]].astype(np.float64)
-        moved = quantiles + corrections * scale[:, None, None]  # (B, S, Q)
         median = median_index(self.quantile_levels)
+        centre = quantiles[..., median : median + 1]
+        own = quantiles if self.own_share == 1 else centre + self.own_share * (quantiles - centre)
+        moved = own + corrections * scale[:, None, None]  # (B, S, Q)
         if not self.is_stretched:
             return ordered(moved, median)
-        centre = moved[..., median : median + 1]
         return ordered(centre + (ordered(moved, median) - centre) * self.stretch, median)
 
     def tensors(self) -> dict[str, NDArray]:
@@ -173,6 +177,7 @@ class Calibration:
             "corrections": self.corrections,
             "parametric": self.parametric.astype(np.uint8),
             "growth": np.array([self.growth], dtype=np.float64),
+            "own_share": np.array([self.own_share], dtype=np.float64),
             "num_windows": np.array([self.num_windows], dtype=np.int64),
             "scale_seasons": np.array(self.scale_seasons, dtype=np.int64),
         }
@@ -181,7 +186,8 @@ class Calibration:
     def from_tensors(cls, tensors: dict[str, NDArray], quantile_levels: tuple[float, ...]) -> "Calibration":
         """The inverse of `tensors`; ArtifactError where one is missing.
 
-        Artifacts of before lack `scale_seasons`: they know the near look-back alone.
+        Artifacts of before lack `scale_seasons` and `own_share`: they know the near look-back alone, and
+        correct a model's own quantiles as a whole.
         """
         missing = {"corrections", "parametric", "growth", "num_windows"} - set(tensors)
         if missing:
@@ -193,6 +199,7 @@ class Calibration:
             growth=float(tensors["growth"][0]),
             num_windows=int(tensors["num_windows"][0]),
             stretch=tensors.get("stretch", np.zeros(0)).astype(np.float64),
+            own_share=float(tensors.get("own_share", [1.0])[0]),
             scale_seasons=tuple(int(each) for each in tensors.get("scale_seasons", SCALE_SEASONS[:1])),
         )
 

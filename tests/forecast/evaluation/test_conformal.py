@@ -61,13 +61,25 @@ def by_stretch(sizes: list[float]) -> tuple[NDArray, NDArray, NDArray]:
     return np.broadcast_to(z, (len(steps), 3, Q)), y, steps
 
 
-def test_a_network_keeps_its_quantiles_where_stretches_of_time_contradict_each_other() -> None:
-    quantiles, y, steps = by_stretch([0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4])
-    table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
+def halfway(quantiles: NDArray, y: NDArray) -> NDArray:
+    """The mean of a model's own quantiles and of those that the errors of its median give."""
+    median = np.repeat(quantiles[..., Q // 2, None], Q, axis=2)
+    ones = np.ones(len(y))
+    by_error = fit_calibration(median, y, ones, quantile_levels=QUANTILE_LEVELS).apply(median, ones)
+    return (quantiles + by_error) / 2
+
+
+CONTRADICTING = [0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4]
+
+
+def test_a_network_is_halfway_to_its_errors_where_stretches_of_time_contradict_each_other() -> None:
+    quantiles, y, steps = by_stretch(CONTRADICTING)
+    ones = np.ones(800)
+    table = fit_calibration(quantiles, y, ones, quantile_levels=QUANTILE_LEVELS, steps=steps)
     assert table.is_fitted
-    assert (table.corrections == 0).all()
-    without = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS)
-    assert np.abs(without.corrections).max() > 0.3
+    assert table.apply(quantiles, ones) == pytest.approx(halfway(quantiles, y), abs=1e-5)
+    without = fit_calibration(quantiles, y, ones, quantile_levels=QUANTILE_LEVELS)
+    assert np.abs(without.corrections - table.corrections).max() > 0.1
 
 
 def test_a_network_is_corrected_where_all_stretches_of_time_agree() -> None:
@@ -75,16 +87,21 @@ def test_a_network_is_corrected_where_all_stretches_of_time_agree() -> None:
     table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
     without = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS)
     assert np.array_equal(table.corrections, without.corrections)
-    assert table.corrections.any()
+    ones = np.ones(800)
+    assert table.apply(quantiles, ones) != pytest.approx(halfway(quantiles, y), abs=0.02)
 
 
 @pytest.mark.parametrize("case", ["no widths of its own", "too little time", "one cutoff"])
 def test_corrections_are_never_called_chance_without_evidence(case: str) -> None:
-    quantiles, y, steps = by_stretch([0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4])
+    quantiles, y, steps = by_stretch(CONTRADICTING)
     if case == "no widths of its own":
         quantiles = np.zeros_like(quantiles)
     steps = steps // 50 if case == "too little time" else steps * 0 if case == "one cutoff" else steps
-    table = fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=steps)
+    table, without = (
+        fit_calibration(quantiles, y, np.ones(800), quantile_levels=QUANTILE_LEVELS, steps=given_steps)
+        for given_steps in (steps, None)
+    )
+    assert np.array_equal(table.corrections, without.corrections)
     assert table.corrections.any()
 
 

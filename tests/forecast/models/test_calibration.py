@@ -81,13 +81,19 @@ def test_ordered_quantiles_rise_and_keep_their_median(quantiles: np.ndarray) -> 
     assert (risen[..., 2] == quantiles[..., 2]).all()
 
 
-def test_a_table_from_before_keeps_its_scale() -> None:
-    tensors = calibration([-2, -1, 0, 1, 2]).tensors()
+def test_a_models_own_quantiles_count_by_their_share() -> None:
+    table = calibration([-2, -1, 0, 1, 2], own_share=0.5)
+    quantiles = np.array([[[1.0, 4, 5, 7, 9]]])
+    assert table.apply(quantiles, np.ones(1))[0, 0].tolist() == [1, 3.5, 5, 7, 9]
+
+
+def test_a_table_from_before_keeps_its_scale_and_a_models_own_quantiles() -> None:
+    tensors = calibration([-2, -1, 0, 1, 2], own_share=0.5).tensors()
     again = Calibration.from_tensors(tensors, LEVELS)
-    assert again.scale_seasons == (3, 14)
-    del tensors["scale_seasons"]
+    assert (again.scale_seasons, again.own_share) == ((3, 14), 0.5)
+    del tensors["scale_seasons"], tensors["own_share"]
     before = Calibration.from_tensors(tensors, LEVELS)
-    assert before.scale_seasons == (3,)
+    assert (before.scale_seasons, before.own_share) == ((3,), 1)
 
 
 def test_tensors_come_back_as_the_same_calibration() -> None:
