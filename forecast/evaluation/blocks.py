@@ -24,6 +24,12 @@ SELECT_SHARE = 0.10
 CALIBRATE_SHARE = 0.15
 """Of the steps before the judge block, in a long panel."""
 
+WIDE_SHARE = 0.25
+"""The same where the fit block keeps 60 horizons beside it: a quarter of the time has seen more weather."""
+
+AMPLE = 60
+"""Horizons of time from which on a fit block can spare a tenth of all steps."""
+
 MAX_CUTOFFS = 250
 """At most so many cutoffs in one block: more add overlap, not knowledge."""
 
@@ -114,7 +120,10 @@ def _long_spans(panel: Panel, *, horizon: int, judge_span: int) -> tuple[int, in
         return None
     history = panel.lengths - judge_span - horizon - least_history(panel)
     windows = np.clip(history, 0, calibrate - horizon + 1).sum()
-    return (select, calibrate) if windows >= FEW_WINDOWS else None
+    if windows < FEW_WINDOWS:
+        return None
+    wide = round(WIDE_SHARE * rest)
+    return select, wide if rest - select - wide >= AMPLE * horizon else calibrate
 
 
 def _short_spans(panel: Panel, *, horizon: int, judge_span: int) -> tuple[int, int]:

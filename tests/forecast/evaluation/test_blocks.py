@@ -23,6 +23,18 @@ def targets(cutoffs: tuple[int, ...], horizon: int) -> set[int]:
     return {step for cutoff in cutoffs for step in range(cutoff - horizon + 1, cutoff + 1)}
 
 
+@pytest.mark.parametrize(
+    ("length", "share"),
+    [(1010, 0.25), (900, 0.15)],  # 0.65 of 1,000 steps are 65 horizons, 0.65 of 890 are 58
+)
+def test_calibrate_takes_a_quarter_of_the_time_where_fit_keeps_sixty_horizons(
+    length: int, share: float
+) -> None:
+    blocks = Blocks.cut(panel(length), horizon=10, num_windows=1)
+    assert not blocks.rolling_refits
+    assert max(blocks.calibrate) - 10 == pytest.approx(share * (length - 10), abs=1)
+
+
 @given(
     length=st.integers(30, 3000),
     num_series=st.integers(1, 5),
