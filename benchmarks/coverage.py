@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import forecast as fc
+from forecast.errors import ForecastError
 
 MIN_CUTOFFS = 8
 """Fewer say nothing about blocks in time."""
@@ -37,10 +38,13 @@ def main() -> None:
     longest = int(panel.lengths.max())
     for until in options.until or [longest]:
         if not 0 < until <= longest:
-            raise SystemExit(f"--until {until} is outside of the series, which have {longest} steps")
+            raise SystemExit(f"--until {until} is outside of the series, which have up to {longest} steps")
         shown = panel.drop_last(longest - until) if until < longest else panel
         for model in options.models:
-            print(json.dumps(line(shown, model, options) | {"until": until}), flush=True)
+            try:
+                print(json.dumps(line(shown, model, options) | {"until": until}), flush=True)
+            except ForecastError as error:
+                raise SystemExit(f"--until {until}: {error}") from None
 
 
 def parsed() -> argparse.Namespace:
@@ -53,7 +57,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--season-length", type=int, help="by frequency without it")
     parser.add_argument("--horizon", type=int, default=24)
     parser.add_argument("--num-windows", type=int, default=100)
-    parser.add_argument("--until", nargs="+", type=int, help="steps that are kept of each series")
+    parser.add_argument(
+        "--until", nargs="+", type=int, help="steps that are kept of the longest; all end together"
+    )
     models = ["seasonal_naive", "ridge", "lstm", "gru", "transformer"]
     parser.add_argument("--models", nargs="+", default=models)
     parser.add_argument("--seed", type=int, default=0)

@@ -25,10 +25,10 @@ CALIBRATE_SHARE = 0.15
 """Of the steps before the judge block, in a long panel."""
 
 WIDE_SHARE = 0.25
-"""The same where the fit block keeps 60 horizons beside it: a quarter of the time has seen more weather."""
+"""The same where the fit block keeps ample time beside it: a quarter has seen more weather."""
 
 AMPLE = 60
-"""Horizons of time from which on a fit block can spare a tenth of all steps."""
+"""Horizons, and seasons, from which on a fit block can spare a tenth of all steps."""
 
 MAX_CUTOFFS = 250
 """At most so many cutoffs in one block: more add overlap, not knowledge."""
@@ -67,9 +67,9 @@ class Blocks:
     ) -> "Blocks":
         """The blocks of a panel: `num_windows` judge cutoffs, `stride` steps apart (default: the horizon).
 
-        Where the calibrate block holds 100 windows or more the weights are fitted once, before all other
-        blocks; otherwise, or with `refit`, again before each. DataError where even that does not fit, saying
-        how many steps a series needs.
+        Where the calibrate block holds 100 windows or more, constant ones included, the weights are fitted
+        once, before all other blocks; otherwise, or with `refit`, again before each. DataError where even
+        that does not fit, saying how many steps a series needs.
         """
         check_windows(horizon=horizon, num_windows=num_windows, stride=stride)
         judge_span = horizon + (stride or horizon) * (num_windows - 1)
@@ -123,7 +123,8 @@ def _long_spans(panel: Panel, *, horizon: int, judge_span: int) -> tuple[int, in
     if windows < FEW_WINDOWS:
         return None
     wide = round(WIDE_SHARE * rest)
-    return select, wide if rest - select - wide >= AMPLE * horizon else calibrate
+    ample = AMPLE * max(horizon, panel.season_length)
+    return select, wide if rest - select - wide >= ample else calibrate
 
 
 def _short_spans(panel: Panel, *, horizon: int, judge_span: int) -> tuple[int, int]:

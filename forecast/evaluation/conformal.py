@@ -18,7 +18,7 @@ OWN_SHARE = 0.5
 MIN_STRETCHES = 8
 """Stretches of time, a horizon each at least, without which corrections are never called chance."""
 
-SURE = 4.0
+SURE = 2.0
 """Squared corrections over their squared standard errors from which on they are more than chance."""
 
 POOL = 1_000
@@ -50,7 +50,7 @@ def fit_calibration(
     data: its intervals become the mean of its own and of those that the errors of its median give, and are
     corrected by what is missing to that. Windows of one time of the year are alike: where `steps` (R,), the
     cutoff of each as a number of steps, span eight horizons or more, eight stretches of time get such a
-    correction of their own, and if these differ so much that their mean is within two standard errors of
+    correction of their own, and if these differ so much that their mean is within 1.4 standard errors of
     nothing, none is made.
 
     Source: Romano, Patterson & Candès, "Conformalized quantile regression", 2019, per step ahead, one-sided,

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecast.evaluation.metrics import column_names
-from forecast.models.calibration import Calibration, context_scale
-from forecast.models.forecaster import Forecaster, constant
+from forecast.models.calibration import Calibration, context_scale, scale_floor
+from forecast.models.forecaster import Forecaster
 from forecast.series.calendar import zoned
 from forecast.series.panel import Panel
 
-STUCK = 0.25
-"""A context that moves less than this share of what is usual for its series belongs to a stuck sensor."""
+STUCK = 0.1
+"""A context that moves less than this share of what is usual for its series is taken for a stuck sensor's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Replay:
     scale: NDArray[np.float64]
     """(R,) the in-context scale in units."""
     still: NDArray[np.bool_]
-    """(R,) windows whose context holds one value throughout: a scale says nothing there."""
+    """(R,) windows whose context holds one value as far as the scale looks back: it says nothing there."""
     mase_scale: NDArray[np.float64]
     """(R,) mean absolute seasonal difference of the history up to the cutoff; NaN where it has none."""
     in_sample: NDArray[np.bool_]
@@ -54,7 +54,7 @@ class Replay:
 
     @property
     def moving(self) -> NDArray[np.bool_]:
-        """(R,) windows whose context moves at least a quarter as much as those of its series usually do.
+        """(R,) windows whose context moves at least a tenth as much as those of its series usually do.
 
         A miss after a history that stood still is a thousand times what moved there: a few windows of a stuck
         sensor would widen all intervals. Where every context is constant, all windows count.
@@ -136,7 +136,8 @@ def _at(forecaster: Forecaster, panel: Panel, cutoff: int, horizon: int, scales:
     else:
         forecast_values = forecaster.predict(history, horizon).values
         contexts = history.contexts(forecaster.context_length)
-        scale, still = context_scale(contexts, forecaster.info.season_length), constant(contexts)
+        scale = context_scale(contexts, forecaster.info.season_length)
+        still = scale <= scale_floor(contexts)
     return Replay(
         unique_ids=panel.unique_ids[places],
         cutoffs=shown.stamps_at(seen[:, None] - 1)[:, 0],

@@ -89,18 +89,14 @@ class BaselineBackend:
         return False
 
 
-def default_context_length(backbone: str, panel: Panel, *, season_length: int) -> int:
-    """Steps a baseline looks back: what the in-context scale looks back, so that both see the same.
+def default_context_length(backbone: str = "naive", *, season_length: int) -> int:
+    """Steps a baseline looks back: what the near look-back of the in-context scale reads.
 
-    The far look-back ends at three eighths of a typical series, so that a history that is no shorter than
-    others is not called short. A procedure that is fitted to each history looks back ten seasons, at least
-    200 steps.
+    A procedure that is fitted to each history looks back ten seasons, at least 200 steps.
     """
     if backbone in PROCEDURES:
         return max(10 * season_length, 200)
-    near, far = (look_back(seasons, season_length) for seasons in SCALE_SEASONS)
-    typical = int(np.median(panel.lengths)) if len(panel) else 0
-    return max(near, min(far, 3 * typical // 8))
+    return look_back(min(SCALE_SEASONS), season_length)
 
 
 def baseline_forecaster(
@@ -111,7 +107,7 @@ def baseline_forecaster(
     resolved = spec.with_(
         season_length=season_length,
         context_length=spec.context_length
-        or default_context_length(spec.backbone, panel, season_length=season_length),
+        or default_context_length(spec.backbone, season_length=season_length),
     )
     info = ForecasterInfo.of(panel, resolved, reasons=reasons)
     return Forecaster(

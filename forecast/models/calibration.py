@@ -56,34 +56,29 @@ def context_scale(
     forecast accuracy", 2006), taken over the context instead of the whole history, and with both lags because
     the error of a seasonal forecast follows one and that of a last-value forecast the other.
     """
+    backs = sorted({look_back(each, season_length) for each in seasons})
+    recent = batch.context[:, -backs[-1] :].astype(np.float64)
     moved = []
-    for back in sorted({look_back(each, season_length) for each in seasons}):
-        recent = batch.context[:, -back:].astype(np.float64)
-        moved.append(_mean([_mean_difference(recent, lag) for lag in sorted({1, season_length})]))
-        if back >= batch.context.shape[1]:
-            break
-    floor = np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny)
-    scale: NDArray[np.float64] = np.maximum(np.nan_to_num(_mean(moved)), floor)
-    return scale
+    for lag in sorted({1, season_length}):
+        difference = np.abs(recent[:, lag:] - recent[:, : max(recent.shape[1] - lag, 0)])
+        moved += [_observed_mean(difference[:, -(back - lag) :]) for back in backs]
+    mean = np.nan_to_num(_observed_mean(np.stack(moved, axis=1)))
+    return np.asarray(np.maximum(mean, scale_floor(batch)))
 
 
-def _mean(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The mean of those parts, each (B,), that are numbers; NaN where none is."""
-    stacked = np.stack(parts)
-    found = np.isfinite(stacked)
-    total = np.where(found, stacked, 0.0).sum(axis=0)
-    return np.where(found.any(axis=0), total / np.maximum(found.sum(axis=0), 1), np.nan)
+def scale_floor(batch: ContextBatch) -> NDArray[np.float64]:
+    """(B,) what the scale of a context is that does not move within its look-back."""
+    return np.maximum(FLOOR * np.abs(batch.level), np.finfo(np.float32).tiny)
 
 
-def _mean_difference(values: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
-    """Mean absolute difference at `lag`, (B,); NaN where no pair is observed."""
-    if values.shape[1] <= lag:
+def _observed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each row (B,) without missing values; NaN where all are."""
+    if not values.shape[1]:
         return np.full(len(values), np.nan)
-    difference = np.abs(values[:, lag:] - values[:, :-lag])
-    observed = np.isfinite(difference)
+    observed = np.isfinite(values)
     if observed.all():
-        return np.asarray(difference.sum(axis=1) / difference.shape[1])
-    total = np.where(observed, difference, 0.0).sum(axis=1)
+        return np.asarray(values.sum(axis=1) / values.shape[1])
+    total = np.where(observed, values, 0.0).sum(axis=1)
     count = observed.sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 

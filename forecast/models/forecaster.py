@@ -40,7 +40,7 @@ from forecast.series.panel import Panel
 FEW_TO_JUDGE = 8
 """Observed values below which no value is called an outlier."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the artifact folder; raised when an older reader could no longer understand it."""
 
 MAX_CELLS = 16_777_216
@@ -158,9 +158,9 @@ class ForecasterInfo:
     def from_dict(cls, values: dict[str, Any]) -> "ForecasterInfo":
         """The info of a `spec.json`; ArtifactError for another format version or a wrong set of keys."""
         version = values.get("format_version")
-        if version != FORMAT_VERSION:
+        if version not in range(1, FORMAT_VERSION + 1):
             raise ArtifactError(
-                f"the artifact has format version {version!r} and this package ({__version__}) reads "
+                f"the artifact has format version {version!r} and this package ({__version__}) reads 1 to "
                 f"{FORMAT_VERSION}; upgrade the package, or train the model again"
             )
         known = {each.name for each in fields(cls)}
@@ -378,7 +378,7 @@ class Forecaster:
     ) -> NDArray[np.float64]:
         """Quantiles (B, S, Q) in units, bounded and rounded as the spec asks."""
         read = batch if lift is None else replace(batch, level=batch.level + lift)
-        relative = self._roll_out(read, num_steps)
+        relative = self._roll_out(read, num_steps, level=batch.level)
         if (flat := constant(batch)).any():
             relative[flat] -= relative[flat][..., [self._median]]
         values = relative + batch.level[:, None, None]
@@ -388,15 +388,22 @@ class Forecaster:
     def _median(self) -> int:
         return median_index(self.quantile_levels)
 
-    def _roll_out(self, batch: ContextBatch, num_steps: int) -> NDArray[np.float64]:
-        """Calibrated quantiles (B, S, Q) relative to the level, block by block with the median fed back."""
+    def _roll_out(
+        self, batch: ContextBatch, num_steps: int, *, level: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Calibrated quantiles (B, S, Q) relative to the level, block by block with the median fed back.
+
+        The model's own are held to the bounds first, as they were when the calibration was fitted to them;
+        `level` (B,) is what the answer will be added to.
+        """
         scale = context_scale(batch, self.info.season_length, self.calibration.scale_seasons)
         history = batch.context.astype(np.float64)
         blocks: list[NDArray[np.float64]] = []
         for start in range(0, num_steps, self.horizon):
             current = _block(batch, history, start=start, horizon=self.horizon)
             base = current.level - batch.level
-            block = self.calibration.apply(self._pass(current), scale) + base[:, None, None]
+            own = self._clipped(self._pass(current), level + base)
+            block = self.calibration.apply(own, scale) + base[:, None, None]
             if blocks:
                 block = self._widened(block, blocks[-1], start)
             blocks.append(block)
@@ -435,13 +442,17 @@ class Forecaster:
         return centre + np.where(side < 0, lower, np.where(side > 0, upper, 0.0))
 
     def _bounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        model = self.info.model
-        lower, upper = model.get("lower_bound"), model.get("upper_bound")
-        if model.get("integer"):
-            values = np.rint(values)
-        if lower is None and upper is None:
-            return values
-        return np.clip(values, lower, upper)
+        rounded = np.rint(values) if self.info.model.get("integer") else values
+        return self._clipped(rounded, np.zeros(len(values)))
+
+    def _clipped(self, values: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (B, S, Q), relative to a level (B,), within the bounds of the spec."""
+        lower, upper = (self.info.model.get(f"{side}_bound") for side in ("lower", "upper"))
+        if lower is not None:
+            values = np.maximum(values, (lower - level)[:, None, None])
+        if upper is not None:
+            values = np.minimum(values, (upper - level)[:, None, None])
+        return values
 
     def _future_stamps(self, panel: Panel, num_steps: int) -> NDArray[Any]:
         """(N, S) the stamps of a forecast, or numbers of steps where the panel has no stamps."""

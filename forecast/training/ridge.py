@@ -68,7 +68,7 @@ def fit_ridge(panel: Panel, spec: ModelSpec, *, held_out: int = 0) -> Forecaster
     resolved = spec.with_(
         season_length=season_length,
         context_length=spec.context_length
-        or max(num_lags + 1, default_context_length("ridge", panel, season_length=season_length)),
+        or max(num_lags + 1, default_context_length(season_length=season_length)),
         transform=transform,
     )
     info = ForecasterInfo.of(panel, resolved, reasons={"context_length": why, "transform": reason})

@@ -43,7 +43,7 @@ def test_noise_is_covered_as_often_as_the_level_says_at_each_end(tmp_path: Path)
 def test_an_end_outside_of_the_series_is_told_in_a_line(tmp_path: Path) -> None:
     done = ran("--data", str(long_file(tmp_path)), "--until", "1501", "--models", "naive")
     assert done.returncode == 1
-    assert done.stderr.strip() == "--until 1501 is outside of the series, which have 1500 steps"
+    assert done.stderr.strip() == "--until 1501 is outside of the series, which have up to 1500 steps"
 
 
 def test_blocks_in_time_see_what_neighbours_share() -> None:

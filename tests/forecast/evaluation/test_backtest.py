@@ -66,6 +66,18 @@ def test_a_sensor_that_was_stuck_while_calibrating_costs_nobody_the_intervals(
     assert (rows["hi-99"] - rows["lo-99"]).max() < 8 * np.ptp(whole - 0.1 * np.arange(1500))
 
 
+def test_windows_of_a_sensor_that_only_jitters_do_not_calibrate() -> None:
+    broken = wave(1500)
+    broken[1150:1290] = 100 + 0.01 * np.random.default_rng(1).normal(size=140)
+    data = panel(broken)
+    blocks = Blocks.cut(data, horizon=H, num_windows=10)
+    own = replay(baseline_forecaster(data, spec()), data, blocks.calibrate, horizon=H, unseen=True)
+    ends = 1500 + own.cutoff_steps
+    assert not own.still.any()
+    assert not own.moving[(ends >= 1150 + 64) & (ends < 1290)].any()
+    assert own.moving[(ends < 1150) | (ends >= 1290 + 64)].all()
+
+
 def test_baselines_stand_beside_and_are_found_by_name() -> None:
     result = backtest(spec(), panel(wave()))
     assert list(result) == ["seasonal_naive", "naive", "drift"]

@@ -25,14 +25,16 @@ def targets(cutoffs: tuple[int, ...], horizon: int) -> set[int]:
 
 @pytest.mark.parametrize(
     ("length", "share"),
-    [(1010, 0.25), (900, 0.15)],  # 0.65 of 1,000 steps are 65 horizons, 0.65 of 890 are 58
+    [(1310, 0.25), (1090, 0.15)],  # 0.65 of 1,300 steps are 65 horizons of 13, 0.65 of 1,077 are 54
 )
-def test_calibrate_takes_a_quarter_of_the_time_where_fit_keeps_sixty_horizons(
+def test_calibrate_takes_a_quarter_of_the_time_where_fit_keeps_sixty_horizons_and_seasons(
     length: int, share: float
 ) -> None:
-    blocks = Blocks.cut(panel(length), horizon=10, num_windows=1)
+    blocks = Blocks.cut(panel(length), horizon=13, num_windows=1)
+    seasons = Blocks.cut(panel(length, freq="h"), horizon=1, num_windows=1)
+    assert max(seasons.calibrate) - 1 == pytest.approx(0.15 * (length - 1), abs=4)
     assert not blocks.rolling_refits
-    assert max(blocks.calibrate) - 10 == pytest.approx(share * (length - 10), abs=1)
+    assert max(blocks.calibrate) - 13 == pytest.approx(share * (length - 13), abs=4)
 
 
 @given(

@@ -69,6 +69,22 @@ def halfway(quantiles: NDArray, y: NDArray) -> NDArray:
     return (quantiles + by_error) / 2
 
 
+@pytest.mark.parametrize(("num_windows", "share"), [(99, 1.0), (100, 0.5)])
+def test_a_networks_own_intervals_count_as_a_whole_beside_few_windows(num_windows: int, share: float) -> None:
+    quantiles, y, _ = by_stretch([1.0])
+    table = fit_calibration(
+        quantiles[:num_windows], y[:num_windows], np.ones(num_windows), quantile_levels=QUANTILE_LEVELS
+    )
+    assert table.own_share == share
+
+
+def test_a_window_without_width_leaves_a_network_a_network() -> None:
+    quantiles, y, _ = by_stretch([1.0, 1.0])
+    quantiles = quantiles.copy()
+    quantiles[3] = 0  # a constant context
+    assert fit_calibration(quantiles, y, np.ones(200), quantile_levels=QUANTILE_LEVELS).own_share == 0.5
+
+
 CONTRADICTING = [0.6, 1.7, 0.5, 1.6, 0.6, 1.5, 0.7, 1.4]
 
 

@@ -61,7 +61,7 @@ def test_the_folder_holds_the_named_files_and_no_training_value(tmp_path: Path) 
     folder = save(forecaster(), tmp_path / "model")
     assert sorted(path.name for path in folder.iterdir()) == ["spec.json", "weights.safetensors"]
     spec = json.loads((folder / "spec.json").read_text())
-    assert spec["format_version"] == 1
+    assert spec["format_version"] == 2
     assert spec["trained_until"] == "2024-12-01T00:00:00"
     content = (folder / "weights.safetensors").read_bytes()
     for value in panel().y(0):
@@ -109,9 +109,11 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     folder = save(forecaster(), tmp_path / "model")
-    change(folder, format_version=2)
-    with pytest.raises(ArtifactError, match=r"format version 2 .* upgrade the package"):
+    change(folder, format_version=3)
+    with pytest.raises(ArtifactError, match=r"format version 3 .* reads 1 to 2; upgrade the package"):
         load(folder)
+    change(folder, format_version=1)
+    assert load(folder).horizon == forecaster().horizon
 
 
 def change(folder: Path, **fields: object) -> None:

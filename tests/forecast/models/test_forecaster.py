@@ -19,7 +19,7 @@ from forecast.errors import (
 )
 from forecast.models import forecaster as module
 from forecast.models.baselines import baseline_forecaster
-from forecast.models.calibration import Calibration
+from forecast.models.calibration import SCALE_SEASONS, Calibration, context_scale
 from forecast.models.forecaster import Forecaster, ForecasterInfo, default_min_context
 from forecast.models.spec import ModelSpec
 from forecast.series.batch import ContextBatch
@@ -111,6 +111,27 @@ def test_another_frequency_is_refused_by_both_names() -> None:
     hourly = panel(walk(), freq="h")
     with pytest.raises(FrequencyError, match=r"forecasts monthly series \(MS\) and got hourly stamps \(h\)"):
         forecaster().predict(hourly)
+
+
+def test_a_calibration_is_served_in_the_scale_that_it_was_fitted_in() -> None:
+    stuck = np.concatenate([walk(140), np.full(60, 100.0)])
+    model = forecaster(context_length=168)
+    before = replace(model, calibration=replace(model.calibration, scale_seasons=(3,)))
+    widths = [np.ptp(each.predict(panel(stuck)).values, axis=-1) for each in (model, before)]
+    scales = [
+        context_scale(panel(stuck).contexts(168), 12, seasons)
+        for seasons in (SCALE_SEASONS, SCALE_SEASONS[:1])
+    ]
+    assert scales[0] > 2 * scales[1]
+    assert (widths[0] / widths[1]).ravel() == pytest.approx(np.full(H, scales[0] / scales[1]), rel=1e-4)
+
+
+def test_a_models_own_quantiles_are_held_to_the_bounds_before_they_are_calibrated() -> None:
+    model = forecaster(lower_bound=100.0)
+    table = replace(model.calibration, corrections=0 * model.calibration.corrections, own_share=0.5)
+    below = replace(model, calibration=table, backend=Fixed([-40, -30, -20, 2, 6]))
+    answer = below.predict(panel([*walk(40), 110.0])).values[0, 0]
+    assert answer == pytest.approx([100, 100, 100, 106, 108])  # of 100, 100, 100, 112, 116
 
 
 def test_a_short_history_is_refused_naming_series_need_and_got() -> None:

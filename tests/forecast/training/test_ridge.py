@@ -148,12 +148,12 @@ def test_too_little_to_learn_from_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
-def test_fit_gives_a_baseline_the_context_that_a_retrain_gives_it(name: str) -> None:
+def test_fit_gives_a_baseline_the_context_that_a_backtest_gives_it(name: str) -> None:
     data = panel(grown(300))
     spec = ModelSpec(backbone=name, horizon=H)
     evaluated = evaluate(spec, data, Blocks.cut(data, horizon=H))
     fitted = fc.fit(data, spec)
-    assert fitted.context_length == refit_full(evaluated, data).context_length
+    assert fitted.context_length == evaluated.spec.context_length
     assert fitted.info.model == baseline_forecaster(data, spec).info.model
 
 
