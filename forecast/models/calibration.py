@@ -56,11 +56,13 @@ def context_scale(
     forecast accuracy", 2006), taken over the context instead of the whole history, and with both lags because
     the error of a seasonal forecast follows one and that of a last-value forecast the other.
     """
-    backs = sorted({look_back(each, season_length) for each in seasons})
+    width = batch.context.shape[1]
+    backs = sorted({min(look_back(each, season_length), width) for each in seasons})
     recent = batch.context[:, -backs[-1] :].astype(np.float64)
     moved = []
     for lag in sorted({1, season_length}):
-        difference = np.abs(recent[:, lag:] - recent[:, : max(recent.shape[1] - lag, 0)])
+        difference = recent[:, lag:] - recent[:, : max(recent.shape[1] - lag, 0)]
+        np.abs(difference, out=difference)
         moved += [_observed_mean(difference[:, -(back - lag) :]) for back in backs]
     mean = np.nan_to_num(_observed_mean(np.stack(moved, axis=1)))
     return np.asarray(np.maximum(mean, scale_floor(batch)))
