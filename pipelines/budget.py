@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5
 """Between two looks at clock and memory."""
 
+AGAIN_SECONDS = 15.0
+"""After an interruption that ended nothing: it came where exceptions are dropped, as in a finalizer."""
+
 _MIB = 2**20
 
 
@@ -35,11 +38,12 @@ def within(budget: "BudgetSection") -> Iterator[None]:
         yield
     finally:
         watch.over.set()
+        watch.join()
         signal.signal(signal.SIGALRM, before)
 
 
 class _Watch(threading.Thread):
-    """Looks at clock and memory beside the work, and interrupts it once."""
+    """Looks at clock and memory beside the work, and interrupts it until it ends."""
 
     def __init__(self, budget: "BudgetSection") -> None:
         super().__init__(daemon=True)
@@ -50,6 +54,8 @@ class _Watch(threading.Thread):
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """What the main thread runs between two of its steps."""
+        if self.over.is_set():
+            return
         raise BudgetError(
             f"the retrain {self.told}; nothing was registered. Raise the limit, or train less: fewer "
             "candidates, smaller models, `max_seconds` under [training]"
@@ -60,11 +66,10 @@ class _Watch(threading.Thread):
         import psutil
 
         process = psutil.Process()
-        while not self.over.wait(LOOK_SECONDS):
-            self.told = self._too_long() or self._too_large(process.memory_info().rss / _MIB)
+        while not self.over.wait(AGAIN_SECONDS if self.told else LOOK_SECONDS):
+            self.told = self.told or self._too_long() or self._too_large(process.memory_info().rss / _MIB)
             if self.told:
                 os.kill(os.getpid(), signal.SIGALRM)
-                return
 
     def _too_long(self) -> str:
         limit = self.budget.seconds
