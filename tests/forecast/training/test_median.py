@@ -233,7 +233,7 @@ def test_a_backtest_with_refits_settles_as_one_without(made: Any, median: str) -
 def test_the_choice_is_carried_into_the_fit_on_all_data_and_saved(
     made: Any, median: str, tmp_path: Path
 ) -> None:
-    data = made()
+    data = made(length=4_000)  # of fewer the fit block would be little data
     evaluated = evaluate(
         fc.ModelSpec(**TINY), data, Blocks.cut(data, horizon=12), fc.TrainConfig(max_steps=20)
     )
