@@ -16,6 +16,7 @@ methods", 2020.
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import forecast as fc
 from benchmarks.ltsf import num_parameters
 from forecast.evaluation.blocks import Blocks
